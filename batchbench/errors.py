@@ -1,0 +1,111 @@
+"""The error tree, and which class of failure a SQLSTATE belongs to.
+
+    BatchbenchError
+    ├── ConfigError         a setting, option or combination that cannot work
+    ├── InputError          a source that cannot be read, or whose data does not fit the table
+    ├── TableError          a table, column, key or type that is missing or not supported
+    ├── ServerError         no usable server: unreachable, refused, too old
+    ├── WriteError          the server or a driver refused a statement
+    └── LoadError           a load ended early; carries what happened to every row (see engine)
+
+Messages say where, what was got, what is allowed and what to do. They never hold a row's
+values: the rows are health data.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class BatchbenchError(Exception):
+    """Base of every error that batchbench raises on purpose."""
+
+
+class ConfigError(BatchbenchError):
+    """A setting, option or combination of both cannot work."""
+
+
+class InputError(BatchbenchError):
+    """A source cannot be read, or its data does not fit the table."""
+
+
+class TableError(BatchbenchError):
+    """A table, column, key or type is missing or not supported."""
+
+
+class ServerError(BatchbenchError):
+    """No usable server: unreachable, access refused, or too old."""
+
+
+class Failure(StrEnum):
+    """What a failed statement calls for; see `classify`."""
+
+    TRANSIENT = "transient"  # the same chunk again, on a fresh connection
+    TOO_BIG = "too big"  # halve the chunk and go on
+    STALE = "stale"  # forget prepared statements, read the table again, once
+    ROW = "row"  # find the guilty rows, commit the others
+    PROTOCOL = "protocol"  # our bug or a limit crossed: never again
+    FATAL = "fatal"  # stop, roll back what is open
+
+
+class WriteError(BatchbenchError):
+    """The server or a driver refused a statement.
+
+    sqlstate: five characters, or "" where the failure has none (a broken connection).
+    condition: PostgreSQL's name for the SQLSTATE, such as "UniqueViolation".
+    table, column, constraint: as the server reported them, else None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str = "",
+        condition: str = "",
+        table: str | None = None,
+        column: str | None = None,
+        constraint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.condition = condition
+        self.table = table
+        self.column = column
+        self.constraint = constraint
+
+    def add_place(self, place: str) -> None:
+        """Say which rows the statement carried, in front of the message."""
+        self.args = (f"{place}: {self.args[0]}", *self.args[1:])
+
+    @property
+    def failure(self) -> Failure:
+        """The class of this failure; a connection that broke without a SQLSTATE is transient."""
+        return classify(self.sqlstate) if self.sqlstate else Failure.TRANSIENT
+
+
+_TRANSIENT = frozenset(
+    ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300"]
+    + ["08000", "08001", "08003", "08006"]
+)
+_TOO_BIG = frozenset(["57014", "53200", "54000"])
+_STALE = frozenset(["26000", "42P05", "0A000"])
+_ROW_CLASSES = ("22", "23")
+_ROW = frozenset(["44000", "P0001"])
+
+
+def classify(sqlstate: str) -> Failure:
+    """Tell which class of failure a SQLSTATE belongs to. Unknown means fatal: stop.
+
+    Source: PostgreSQL documentation, appendix A.
+    """
+    if sqlstate in _TRANSIENT:
+        return Failure.TRANSIENT
+    if sqlstate in _TOO_BIG:
+        return Failure.TOO_BIG
+    if sqlstate in _STALE:
+        return Failure.STALE
+    if sqlstate in _ROW or sqlstate[:2] in _ROW_CLASSES:
+        return Failure.ROW
+    if sqlstate == "08P01":
+        return Failure.PROTOCOL
+    return Failure.FATAL

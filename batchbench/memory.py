@@ -1,0 +1,32 @@
+"""The byte budget: who may hold how much."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Budget:
+    """Bytes that chunks in flight may hold together.
+
+    A chunk larger than the whole budget gets in alone, so that it is slow but never stuck.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+        self._freed = asyncio.Condition()
+
+    async def acquire(self, byte_count: int) -> None:
+        """Wait until `byte_count` fits, then hold it."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._fits(byte_count))
+            self.held_bytes += byte_count
+
+    async def release(self, byte_count: int) -> None:
+        """Give `byte_count` back."""
+        async with self._freed:
+            self.held_bytes -= byte_count
+            self._freed.notify_all()
+
+    def _fits(self, byte_count: int) -> bool:
+        return self.held_bytes == 0 or self.held_bytes + byte_count <= self.limit_bytes

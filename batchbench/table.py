@@ -1,0 +1,350 @@
+"""Tables as the catalogue knows them: names, columns, types, keys. Pure; reads nothing itself.
+
+`CATALOGUE_SQL` is run by a session; `table_from_catalogue` makes a `Table` of its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batchbench.errors import TableError
+
+
+def quote(identifier: str) -> str:
+    """Quote one SQL identifier. Raises TableError on an empty one or a NUL byte."""
+    if not identifier or "\0" in identifier:
+        raise TableError(f"{identifier!r} cannot be an SQL name: it is empty or has a NUL byte")
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A table's name; `schema` None means: found through the search path."""
+
+    table: str
+    schema: str | None = None
+
+    @property
+    def sql(self) -> str:
+        """The quoted name."""
+        return f"{quote(self.schema)}.{quote(self.table)}" if self.schema else quote(self.table)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+
+_NAME_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+
+
+def parse_table_name(text: str) -> TableName:
+    """Read `table`, `schema.table` or, where a name has dots or quotes, `"my.schema"."T"`.
+
+    An unquoted part is taken as it stands: `Users` means the table "Users", not users.
+    Raises TableError where the text is neither.
+    """
+    parts: list[str] = []
+    position = 0
+    while True:
+        match = _NAME_PART.match(text, position)
+        if match is None:
+            break
+        quoted, bare = match.groups()
+        parts.append(quoted.replace('""', '"') if quoted else bare)
+        position = match.end()
+        if position == len(text) or text[position] != ".":
+            break
+        position += 1
+    if position != len(text) or not 1 <= len(parts) <= 2:
+        raise TableError(
+            f"{text!r} is not a table name: write table, schema.table,"
+            ' or quote the parts: "my.schema"."table"'
+        )
+    return TableName(parts[-1], parts[0] if len(parts) == 2 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PgType:
+    """A column's type as it goes over the wire.
+
+    name: the base type's catalogue name ("int4", "text"); a domain is resolved to its base.
+    oid: its OID. array_oid: the OID of an array of it (0 where there is none).
+    sql: quoted, schema-qualified, without a length: safe in a cast ("pg_catalog"."int4").
+    kind: what the encoders go by: `name` for built-in scalars, "enum" for enums, "text" for
+        citext, "array" for arrays.
+    labels: an enum's labels.
+    element: an array's element type.
+    """
+
+    name: str
+    oid: int
+    array_oid: int
+    sql: str
+    kind: str
+    labels: tuple[str, ...] = ()
+    element: PgType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    type: a domain is resolved to its base; `type_oid` is what the column was declared with.
+    declared: the type as the server writes it: "numeric(6,2)".
+    """
+
+    name: str
+    type: PgType
+    declared: str
+    type_oid: int = 0
+    typmod: int = -1
+    not_null: bool = False
+    default: str | None = None
+    identity: str = ""  # "a" always, "d" by default
+    generated: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether an INSERT must name this column."""
+        filled = self.default is not None or self.identity or self.generated
+        return self.not_null and not filled
+
+    @property
+    def server_filled(self) -> bool:
+        """Whether the server computes it when an INSERT does not name it.
+
+        True for identity and generated columns and for defaults that are not constants
+        (a sequence, now(), gen_random_uuid()).
+        """
+        if self.identity or self.generated:
+            return True
+        return self.default is not None and not _CONSTANT.fullmatch(self.default)
+
+
+_CONSTANT = re.compile(
+    r"(?:NULL|true|false|'(?:[^']|'')*'|\(?-?[\d.]+(?:e[+-]?\d+)?\)?)(?:::[\w\s\".\[\](),]+)?", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A unique index that rows can clash on."""
+
+    name: str
+    columns: tuple[str, ...]
+    primary: bool = False
+    deferrable: bool = False
+    partial: bool = False
+    expressions: bool = False
+    nulls_equal: bool = False  # NULLS NOT DISTINCT
+
+    @property
+    def usable_as_target(self) -> bool:
+        """Whether ON CONFLICT (columns) can name it."""
+        return not (self.deferrable or self.partial or self.expressions)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a live server. `columns` stand in table order."""
+
+    name: TableName
+    columns: tuple[Column, ...]
+    keys: tuple[UniqueKey, ...] = ()
+    row_type_oid: int = 0
+    row_array_oid: int = 0
+    partitioned: bool = False
+    unlogged: bool = False
+    row_security: bool = False
+    rules: tuple[str, ...] = ()
+    before_triggers: tuple[str, ...] = ()
+
+    @property
+    def sql(self) -> str:
+        """The quoted name."""
+        return self.name.sql
+
+    @property
+    def insertable(self) -> tuple[Column, ...]:
+        """The columns an INSERT may name."""
+        return tuple(c for c in self.columns if not c.generated and c.identity != "a")
+
+    @property
+    def inserted_by_default(self) -> tuple[Column, ...]:
+        """The columns that data usually bring: all that the server does not fill itself."""
+        return tuple(c for c in self.insertable if not c.server_filled)
+
+    def column(self, name: str) -> Column:
+        """The column of that name. Raises TableError, with the nearest names."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise TableError(
+            f"table {self.name} has no column {name!r}; it has "
+            + ", ".join(c.name for c in self.columns)
+        )
+
+    def conflict_key(self, columns: Sequence[str] = ()) -> UniqueKey:
+        """The unique key that ON CONFLICT names.
+
+        columns: the wanted key's columns in any order; empty means: the only one that all
+            rows bring, the primary key first.
+        Raises TableError where none, or more than one, fits.
+        """
+        usable = [key for key in self.keys if key.usable_as_target]
+        if columns:
+            fitting = [key for key in usable if set(key.columns) == set(columns)]
+        else:
+            usable = [key for key in usable if not self._filled_by_server(key)]
+            fitting = [key for key in usable if key.primary] or usable
+        if len(fitting) == 1 or (columns and fitting):
+            return fitting[0]
+        known = "; ".join(f"{key.name} ({', '.join(key.columns)})" for key in usable) or "none"
+        wanted = f" ({', '.join(columns)})" if columns else ""
+        raise TableError(
+            f"table {self.name}: no single unique key{wanted} for ON CONFLICT; unique keys that "
+            f"can be named: {known}. Name one with conflict_target, or load with on_conflict=error"
+        )
+
+    def _filled_by_server(self, key: UniqueKey) -> bool:
+        return any(self.column(name).server_filled for name in key.columns)
+
+
+# One row of text: a JSON object, or NULL where the table is missing. $1 is a quoted name.
+CATALOGUE_SQL = """
+SELECT json_build_object(
+  'schema', n.nspname, 'table', c.relname, 'kind', c.relkind,
+  'row_type', c.reltype::bigint,
+  'row_array', (SELECT t.typarray::bigint FROM pg_catalog.pg_type t WHERE t.oid = c.reltype),
+  'persistence', c.relpersistence, 'row_security', c.relrowsecurity,
+  'rules', (SELECT coalesce(json_agg(r.rulename ORDER BY r.rulename), '[]')
+    FROM pg_catalog.pg_rewrite r
+    WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.rulename <> '_RETURN'),
+  'before_triggers', (SELECT coalesce(json_agg(t.tgname ORDER BY t.tgname), '[]')
+    FROM pg_catalog.pg_trigger t
+    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+      AND t.tgtype & 2 = 2 AND t.tgtype & 1 = 1 AND t.tgtype & 4 = 4),
+  'columns', (SELECT coalesce(json_agg(json_build_object(
+      'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod,
+      'declared', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      'not_null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated <> '',
+      'default', CASE WHEN a.attgenerated = ''
+        THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END) ORDER BY a.attnum), '[]')
+    FROM pg_catalog.pg_attribute a
+    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'keys', (SELECT coalesce(json_agg(json_build_object(
+      'name', i.relname, 'primary', x.indisprimary, 'deferrable', NOT x.indimmediate,
+      'nulls_equal', x.indnullsnotdistinct, 'partial', x.indpred IS NOT NULL,
+      'expressions', x.indexprs IS NOT NULL,
+      'columns', (SELECT coalesce(json_agg(a.attname ORDER BY k.position), '[]')
+        FROM unnest(x.indkey[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum))
+      ORDER BY x.indisprimary DESC, i.relname), '[]')
+    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid),
+  'types', (WITH RECURSIVE needed (oid) AS (
+      SELECT a.atttypid FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      UNION SELECT related.oid FROM needed JOIN pg_catalog.pg_type t ON t.oid = needed.oid
+      CROSS JOIN LATERAL (VALUES (t.typbasetype),
+        (CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc
+          THEN t.typelem ELSE 0::oid END)) AS related (oid)
+      WHERE related.oid <> 0)
+    SELECT coalesce(json_agg(json_build_object(
+      'oid', t.oid::bigint, 'name', t.typname, 'schema', tn.nspname, 'typtype', t.typtype,
+      'array', t.typarray::bigint, 'base', t.typbasetype::bigint, 'typmod', t.typtypmod,
+      'element', CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc
+        THEN t.typelem::bigint ELSE 0 END,
+      'labels', (SELECT coalesce(json_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+        FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid))), '[]')
+    FROM needed JOIN pg_catalog.pg_type t ON t.oid = needed.oid
+    JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace)
+)::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = pg_catalog.to_regclass($1::text)
+"""
+
+_LOADABLE = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view"}
+
+
+def table_from_catalogue(answer: str | None, wanted: TableName) -> Table:
+    """Make a `Table` of what `CATALOGUE_SQL` answered.
+
+    Raises TableError where the table is missing or is something rows cannot be loaded into.
+    """
+    if answer is None:
+        raise TableError(
+            f"table {wanted} does not exist on this server (or its schema is not in the search "
+            "path); check the name's case, give the schema, or create the table first"
+        )
+    found: dict[str, Any] = json.loads(answer)
+    name = TableName(found["table"], found["schema"])
+    if found["kind"] not in ("r", "p", "f"):
+        what = _LOADABLE.get(found["kind"], "relation of another kind")
+        raise TableError(f"{name} is a {what}; rows can be loaded into tables only")
+    types = {entry["oid"]: entry for entry in found["types"]}
+    columns = tuple(_column(entry, types) for entry in found["columns"])
+    keys = tuple(
+        UniqueKey(**{**entry, "columns": tuple(entry["columns"])}) for entry in found["keys"]
+    )
+    return Table(
+        name,
+        columns,
+        keys,
+        row_type_oid=found["row_type"],
+        row_array_oid=found["row_array"],
+        partitioned=found["kind"] == "p",
+        unlogged=found["persistence"] == "u",
+        row_security=found["row_security"],
+        rules=tuple(found["rules"]),
+        before_triggers=tuple(found["before_triggers"]),
+    )
+
+
+def _column(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> Column:
+    typmod, oid = entry["typmod"], entry["type"]
+    while types[oid]["base"]:  # a domain's own length counts where the column gives none
+        typmod = typmod if typmod != -1 else types[oid]["typmod"]
+        oid = types[oid]["base"]
+    return Column(
+        name=entry["name"],
+        type=_pg_type(oid, types),
+        declared=entry["declared"],
+        type_oid=entry["type"],
+        typmod=typmod,
+        not_null=entry["not_null"],
+        default=entry["default"],
+        identity=entry["identity"],
+        generated=entry["generated"],
+    )
+
+
+def _pg_type(oid: int, types: dict[int, dict[str, Any]]) -> PgType:
+    entry = types[oid]
+    while entry["base"]:
+        entry = types[entry["base"]]
+    element = _pg_type(entry["element"], types) if entry["element"] else None
+    return PgType(
+        name=entry["name"],
+        oid=entry["oid"],
+        array_oid=entry["array"],
+        sql=f"{quote(entry['schema'])}.{quote(entry['name'])}",
+        kind=_kind(entry, element),
+        labels=tuple(entry["labels"]),
+        element=element,
+    )
+
+
+def _kind(entry: dict[str, Any], element: PgType | None) -> str:
+    if element is not None:
+        return "array"
+    if entry["typtype"] == "e":
+        return "enum"
+    if entry["name"] == "citext":
+        return "text"
+    builtin = entry["schema"] == "pg_catalog" and entry["typtype"] == "b"
+    return str(entry["name"]) if builtin else f"{entry['schema']}.{entry['name']}"
