@@ -1,0 +1,113 @@
+"""Drivers: one small interface over asyncpg and psycopg 3.
+
+A session's own statements read and write text only; rows go through `execute` and `copy`, which
+take values already in PostgreSQL's binary form, so that both drivers store the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from batchbench.errors import ConfigError
+from batchbench.limits import ASYNCPG_PARAMETERS, PROTOCOL_PARAMETERS
+from batchbench.table import CATALOGUE_SQL, Table, TableName, table_from_catalogue
+
+CONNECT_TIMEOUT_S = 15.0
+
+# Rows never depend on who wrote them: NOTICEs are off because a flood of them deadlocks
+# psycopg's COPY, and the encoders write UTF-8.
+SESSION_SQL = "SET client_min_messages = error; SET client_encoding = 'UTF8'; SET timezone = 'UTC'"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do.
+
+    parameter_limit: most parameters that one statement may carry.
+    """
+
+    driver: str
+    parameter_limit: int
+
+
+CAPABILITIES: Mapping[str, Capabilities] = {
+    "asyncpg": Capabilities("asyncpg", ASYNCPG_PARAMETERS),
+    "psycopg": Capabilities("psycopg", PROTOCOL_PARAMETERS),
+}
+
+_MODULES = {
+    "asyncpg": "batchbench.drivers.asyncpg_session",
+    "psycopg": "batchbench.drivers.psycopg_session",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement with parameters $1, $2 ... and their type OIDs.
+
+    reused: whether it will run again, so that it is worth preparing.
+    """
+
+    sql: str
+    parameter_oids: tuple[int, ...]
+    reused: bool = True
+
+
+class Session(Protocol):
+    """One connection, used by one task at a time.
+
+    Every method raises WriteError where the server or the driver refuses; the connection is
+    then in a failed transaction or closed, and only `rollback`, `close` and `abort` make sense.
+    """
+
+    @property
+    def server_version(self) -> int:
+        """As in server_version_num: 180001."""
+
+    async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
+        """Run a query whose parameters and result columns are all of type text."""
+
+    async def run(self, sql: str) -> None:
+        """Run statements without parameters or results."""
+
+    async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
+        """Run a statement with binary parameters; return the row count of its command tag."""
+
+    async def copy(
+        self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
+    ) -> int:
+        """COPY a binary stream into a table; return the row count of the command tag."""
+
+    async def begin(self) -> None:
+        """Open a transaction."""
+
+    async def commit(self) -> None:
+        """Commit. Raises WriteError where the server rolled back instead (its tag is read)."""
+
+    async def rollback(self) -> None:
+        """Roll back; nothing happens outside a transaction."""
+
+    async def close(self) -> None:
+        """Close in order, within a limit."""
+
+    def abort(self) -> None:
+        """Close the socket at once."""
+
+
+async def connect(driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Session:
+    """Open a session. Raises ServerError where the server cannot be used, ConfigError for an
+    unknown driver.
+    """
+    if driver not in _MODULES:
+        raise ConfigError(f"driver {driver!r} is unknown; known: {', '.join(_MODULES)}")
+    session: Session = await importlib.import_module(_MODULES[driver]).open_session(dsn, timeout_s)
+    return session
+
+
+async def read_table(session: Session, name: TableName) -> Table:
+    """Read a table from the catalogue. Raises TableError where it is missing or no table."""
+    rows = await session.fetch(CATALOGUE_SQL, name.sql)
+    return table_from_catalogue(rows[0][0] if rows else None, name)

@@ -1,0 +1,160 @@
+"""asyncpg: its own protocol implementation.
+
+Rows do not pass asyncpg's own codecs: each parameter type gets a codec that hands bytes through,
+which also gives asyncpg ready-made arrays (its set_type_codec refuses array types;
+ConnectionSettings.add_python_codec, which it calls, does not).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import asyncpg
+
+from batchbench.drivers import SESSION_SQL, Statement
+from batchbench.drivers.address import asyncpg_uri, shown
+from batchbench.drivers.translate import broken_connection, connect_error, write_error
+from batchbench.table import TableName
+
+_CLOSE_TIMEOUT_S = 5.0
+_TEXT_OID = 25
+_COPY_MESSAGE_BYTES = 1 << 19
+
+
+async def open_session(dsn: str, timeout_s: float) -> AsyncpgSession:
+    """Connect. Raises ServerError where that fails."""
+    uri = asyncpg_uri(dsn)
+    try:
+        connection = await asyncpg.connect(uri, timeout=timeout_s, statement_cache_size=0)
+    except asyncpg.PostgresError as error:
+        raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError, ValueError) as error:
+        said = str(error) or type(error).__name__
+        raise connect_error(shown(dsn), None, said) from error
+    session = AsyncpgSession(connection)
+    await session.run(SESSION_SQL)
+    return session
+
+
+class AsyncpgSession:
+    """See `batchbench.drivers.Session`."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._prepared: dict[str, Any] = {}
+        self._raw_oids: set[int] = set()
+        settings = connection.get_settings()
+        settings.add_python_codec(
+            _TEXT_OID, "text", "pg_catalog", [], "scalar", _encode_text, bytes.decode, "binary"
+        )
+
+    @property
+    def server_version(self) -> int:
+        version = self._connection.get_server_version()
+        return int(version.major * 10_000 + version.micro)
+
+    async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
+        with _translated():
+            return [tuple(row) for row in await self._connection.fetch(sql, *arguments)]
+
+    async def run(self, sql: str) -> None:
+        with _translated():
+            await self._connection.execute(sql)
+
+    async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
+        with _translated():
+            prepared = await self._prepare(statement)
+            await prepared.fetch(*parameters)
+            return _tag_rows(prepared.get_statusmsg())
+
+    async def copy(
+        self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
+    ) -> int:
+        with _translated():
+            tag = await self._connection.copy_to_table(
+                table.table,
+                schema_name=table.schema,
+                columns=list(columns),
+                source=_messages(stream),
+                format="binary",
+            )
+        return _tag_rows(tag)
+
+    async def begin(self) -> None:
+        await self.run("BEGIN")
+
+    async def commit(self) -> None:
+        with _translated():
+            tag = await self._connection.execute("COMMIT")
+        if tag != "COMMIT":
+            raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
+
+    async def rollback(self) -> None:
+        if self._connection.is_in_transaction():
+            await self.run("ROLLBACK")
+
+    async def close(self) -> None:
+        with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError):
+            await self._connection.close(timeout=_CLOSE_TIMEOUT_S)
+
+    def abort(self) -> None:
+        self._connection.terminate()
+
+    async def _prepare(self, statement: Statement) -> Any:
+        prepared = self._prepared.get(statement.sql)
+        if prepared is None:
+            self._hand_through(statement.parameter_oids)
+            prepared = await self._connection.prepare(statement.sql)
+            if statement.reused:
+                self._prepared[statement.sql] = prepared
+        return prepared
+
+    def _hand_through(self, oids: Sequence[int]) -> None:
+        """Let parameters of these types pass as bytes. asyncpg forgets types it learnt then."""
+        for oid in set(oids) - self._raw_oids - {_TEXT_OID}:
+            self._connection.get_settings().add_python_codec(
+                oid, str(oid), "pg_catalog", [], "scalar", _as_is, _as_is, "binary"
+            )
+            self._raw_oids.add(oid)
+
+
+def _as_is(value: bytes) -> bytes:
+    return value
+
+
+def _encode_text(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+async def _messages(stream: Sequence[bytes | memoryview]) -> AsyncIterator[memoryview]:
+    """Cut a stream into messages of bounded size, so that asyncpg's flow control can act."""
+    for part in stream:
+        view = memoryview(part)
+        for start in range(0, len(view), _COPY_MESSAGE_BYTES):
+            yield view[start : start + _COPY_MESSAGE_BYTES]
+            await asyncio.sleep(0)
+
+
+def _tag_rows(tag: str) -> int:
+    """The row count of a command tag: "INSERT 0 5" -> 5, "COPY 5" -> 5."""
+    return int(tag.rsplit(" ", 1)[-1])
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        fields = error.as_dict()
+        raise write_error(
+            error.sqlstate or "",
+            fields.get("message"),
+            table=fields.get("table_name"),
+            column=fields.get("column_name"),
+            constraint=fields.get("constraint_name"),
+        ) from error
+    except (OSError, asyncpg.InterfaceError) as error:
+        raise broken_connection("asyncpg", type(error).__name__) from error

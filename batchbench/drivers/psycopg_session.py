@@ -1,0 +1,175 @@
+"""psycopg 3: libpq underneath.
+
+Rows do not pass psycopg's own dumpers: `PGconn.send_query_prepared` takes binary values as they
+are, in one C call a statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import psycopg
+from psycopg import generators, pq
+from psycopg.pq.abc import PGresult
+
+from batchbench.drivers import SESSION_SQL, Statement
+from batchbench.drivers.address import parameters, shown
+from batchbench.drivers.translate import broken_connection, connect_error, write_error
+from batchbench.errors import WriteError
+from batchbench.table import TableName, quote
+
+_CLOSE_TIMEOUT_S = 5.0
+_GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+_BINARY = 1
+
+
+async def open_session(dsn: str, timeout_s: float) -> PsycopgSession:
+    """Connect. Raises ServerError where that fails."""
+    parameters(dsn)
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            dsn, autocommit=True, connect_timeout=max(2, round(timeout_s))
+        )
+    except psycopg.Error as error:
+        raise connect_error(shown(dsn), _login_sqlstate(error), str(error)) from error
+    session = PsycopgSession(connection)
+    await session.run(SESSION_SQL)
+    return session
+
+
+def _login_sqlstate(error: psycopg.Error) -> str | None:
+    if error.sqlstate is None and error.pgconn is not None and error.pgconn.needs_password:
+        return "28P01"
+    return error.sqlstate
+
+
+class PsycopgSession:
+    """See `batchbench.drivers.Session`."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        self._connection = connection
+        self._prepared: dict[str, bytes] = {}
+
+    @property
+    def server_version(self) -> int:
+        return self._connection.info.server_version
+
+    async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
+        values = [None if value is None else value.encode() for value in arguments]
+        self._pgconn.send_query_params(sql.encode(), values)
+        result = await self._result()
+        return [
+            tuple(_text(result.get_value(row, column)) for column in range(result.nfields))
+            for row in range(result.ntuples)
+        ]
+
+    async def run(self, sql: str) -> None:
+        self._pgconn.send_query(sql.encode())
+        await self._result()
+
+    async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
+        formats = [_BINARY] * len(parameters)
+        with _translated():
+            if statement.reused:
+                name = await self._prepare(statement)
+                self._pgconn.send_query_prepared(name, parameters, formats)
+            else:
+                self._pgconn.send_query_params(
+                    statement.sql.encode(), parameters, statement.parameter_oids, formats
+                )
+        return (await self._result()).command_tuples or 0
+
+    async def copy(
+        self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
+    ) -> int:
+        names = ", ".join(quote(name) for name in columns)
+        sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)".encode()
+        with _translated():
+            async with self._connection.cursor() as cursor:
+                async with cursor.copy(sql) as copy:
+                    for part in stream:
+                        await copy.write(part)
+                return cursor.rowcount
+
+    async def begin(self) -> None:
+        await self.run("BEGIN")
+
+    async def commit(self) -> None:
+        self._pgconn.send_query(b"COMMIT")
+        result = await self._result()
+        if result.command_status != b"COMMIT":
+            raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
+
+    async def rollback(self) -> None:
+        if self._pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            await self.run("ROLLBACK")
+
+    async def close(self) -> None:
+        with contextlib.suppress(TimeoutError, psycopg.Error):
+            await asyncio.wait_for(self._connection.close(), _CLOSE_TIMEOUT_S)
+
+    def abort(self) -> None:
+        self._pgconn.finish()
+
+    @property
+    def _pgconn(self) -> pq.abc.PGconn:
+        return self._connection.pgconn
+
+    async def _prepare(self, statement: Statement) -> bytes:
+        name = self._prepared.get(statement.sql)
+        if name is None:
+            name = f"batchbench_{len(self._prepared)}".encode()
+            self._pgconn.send_prepare(name, statement.sql.encode(), statement.parameter_oids)
+            await self._result()
+            self._prepared[statement.sql] = name
+        return name
+
+    async def _result(self) -> PGresult:
+        """The result of what was sent; of several statements, the first that failed or the last."""
+        with _translated():
+            results = await self._connection.wait(generators.execute(self._pgconn))
+        for result in results:
+            if result.status not in _GOOD:
+                raise _from_result(result)
+        last: PGresult = results[-1]
+        return last
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _from_result(result: PGresult) -> WriteError:
+    def said(what: pq.DiagnosticField) -> str | None:
+        return _text(result.error_field(what))
+
+    field = pq.DiagnosticField
+    return write_error(
+        said(field.SQLSTATE) or "",
+        said(field.MESSAGE_PRIMARY),
+        table=said(field.TABLE_NAME),
+        column=said(field.COLUMN_NAME),
+        constraint=said(field.CONSTRAINT_NAME),
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate is None:
+            raise broken_connection("psycopg", _first_line(error)) from error
+        raise write_error(
+            error.sqlstate,
+            error.diag.message_primary,
+            table=error.diag.table_name,
+            column=error.diag.column_name,
+            constraint=error.diag.constraint_name,
+        ) from error
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

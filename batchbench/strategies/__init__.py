@@ -1,0 +1,124 @@
+"""Strategies: how one chunk of rows becomes statements.
+
+A strategy compiles a `Target` once into a `ChunkPlan`; the plan encodes chunks (in a thread) and
+writes them (on a session). Third-party strategies register through the entry-point group
+"batchbench.strategies"; the entry point's name is the strategy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from batchbench.drivers import Session
+from batchbench.errors import ConfigError
+from batchbench.limits import ParameterUse
+from batchbench.table import Column, Table, UniqueKey
+from batchbench.wire import Field
+
+
+class OnConflict(StrEnum):
+    """What to do with a row whose unique key is in the table already."""
+
+    ERROR = "error"
+    NOTHING = "nothing"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where and how rows are written.
+
+    columns: those that the rows bring, in the rows' order.
+    key: the unique key that ON CONFLICT names; None under OnConflict.ERROR.
+    shared_transaction: whether one transaction takes several chunks.
+    """
+
+    table: Table
+    columns: tuple[Column, ...]
+    on_conflict: OnConflict = OnConflict.ERROR
+    key: UniqueKey | None = None
+    shared_transaction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """An encoded chunk: parameters of a statement, or a COPY stream; and its size in bytes."""
+
+    row_count: int
+    byte_count: int
+    parameters: Sequence[bytes | None] = ()
+    stream: Sequence[bytes | memoryview] = ()
+
+
+class ChunkPlan(Protocol):
+    """A compiled target. Holds no state of its own, so that all writers share it."""
+
+    @property
+    def use(self) -> ParameterUse:
+        """Parameters that a statement spends."""
+
+    async def prepare(self, session: Session) -> None:
+        """Called once a session, outside a transaction, before the first chunk."""
+
+    def encode(self, fields: Sequence[Field]) -> Payload:
+        """Encode a chunk, one field a column of the target. Pure; runs in a thread."""
+
+    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+        """Write a chunk inside the open transaction; return how many rows the server says it
+        wrote. full: whether more chunks of this row count are likely (worth preparing).
+        Raises WriteError.
+        """
+
+
+class Strategy(Protocol):
+    """A way to write chunks."""
+
+    @property
+    def name(self) -> str:
+        """As in --strategy."""
+
+    def use(self, column_count: int) -> ParameterUse:
+        """Parameters that a statement of so many columns spends."""
+
+    def plan(self, target: Target) -> ChunkPlan:
+        """Compile a target. Raises TableError where the strategy cannot serve it."""
+
+
+BUILT_IN = ("values", "unnest", "copy")
+_GROUP = "batchbench.strategies"
+
+
+def strategy_names() -> tuple[str, ...]:
+    """All strategies that can be named, built in first."""
+    return BUILT_IN + tuple(sorted(point.name for point in entry_points(group=_GROUP)))
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of that name. Raises ConfigError where there is none."""
+    from batchbench.strategies.copy import CopyStrategy
+    from batchbench.strategies.unnest import UnnestStrategy
+    from batchbench.strategies.values import ValuesStrategy
+
+    built_in: dict[str, Strategy] = {
+        strategy.name: strategy for strategy in (ValuesStrategy(), UnnestStrategy(), CopyStrategy())
+    }
+    if name in built_in:
+        return built_in[name]
+    for point in entry_points(group=_GROUP, name=name):
+        loaded: Strategy = point.load()()
+        return loaded
+    raise ConfigError(f"strategy {name!r} is unknown; known: {', '.join(strategy_names())}")
+
+
+def choose_strategy(table: Table) -> tuple[str, str]:
+    """What `auto` takes for a table, and why.
+
+    COPY was the fastest way on both drivers, with and without ON CONFLICT (design.md, "Facts").
+    """
+    if table.row_security:
+        return "unnest", f"{table.name} has row security, which COPY refuses"
+    return "copy", "COPY binds no parameters and costs the server least"

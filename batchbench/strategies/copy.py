@@ -1,0 +1,104 @@
+"""COPY: no parameters; through a temporary table where rows may clash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchbench.drivers import Session, Statement
+from batchbench.limits import COPY_USE, ParameterUse
+from batchbench.strategies import Payload, Target
+from batchbench.strategies.sql import column_list, insert_into, on_conflict, select_rows
+from batchbench.table import TableName, quote
+from batchbench.wire import COPY_HEADER, COPY_TRAILER, Field, copy_rows
+
+
+class CopyStrategy:
+    """COPY t (...) FROM STDIN (FORMAT binary)
+
+    With ON CONFLICT: COPY into a temporary table, then one INSERT ... SELECT ... ON CONFLICT.
+    """
+
+    name = "copy"
+
+    def use(self, column_count: int) -> ParameterUse:
+        return COPY_USE
+
+    def plan(self, target: Target) -> CopyPlan | StagedCopyPlan:
+        return CopyPlan(target) if target.key is None else StagedCopyPlan(target)
+
+
+def _stream(fields: Sequence[Field]) -> Payload:
+    rows = copy_rows(fields)
+    byte_count = len(COPY_HEADER) + len(rows) + len(COPY_TRAILER)
+    stream = (COPY_HEADER, rows, COPY_TRAILER)
+    return Payload(fields[0].row_count, byte_count, stream=stream)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """See `batchbench.strategies.ChunkPlan`. Straight into the table."""
+
+    target: Target
+
+    @property
+    def use(self) -> ParameterUse:
+        return COPY_USE
+
+    async def prepare(self, session: Session) -> None:
+        """Nothing to prepare."""
+
+    def encode(self, fields: Sequence[Field]) -> Payload:
+        return _stream(fields)
+
+    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+        names = [column.name for column in self.target.columns]
+        return await session.copy(self.target.table.name, names, payload.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedCopyPlan:
+    """See `batchbench.strategies.ChunkPlan`. One temporary table a session and target."""
+
+    target: Target
+
+    @property
+    def use(self) -> ParameterUse:
+        return COPY_USE
+
+    @property
+    def stage(self) -> TableName:
+        """The temporary table; its name tells targets of one session apart."""
+        key = f"{self.target.table.sql} {self._names}"
+        return TableName(f"batchbench_{hashlib.sha256(key.encode()).hexdigest()[:16]}", "pg_temp")
+
+    @property
+    def _names(self) -> str:
+        return column_list(column.name for column in self.target.columns)
+
+    async def prepare(self, session: Session) -> None:
+        await session.run(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {quote(self.stage.table)}"
+            f" ON COMMIT DELETE ROWS AS SELECT {self._names} FROM {self.target.table.sql}"
+            " WITH NO DATA"
+        )
+
+    def encode(self, fields: Sequence[Field]) -> Payload:
+        return _stream(fields)
+
+    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+        names = tuple(quote(column.name) for column in self.target.columns)
+        await session.copy(
+            self.stage,
+            [column.name for column in self.target.columns],
+            payload.stream,
+        )
+        # Rows of one COPY into an empty table stand in input order, so ctid grows with it.
+        rows = select_rows(self.target, self.stage.sql, names, "ctid")
+        written = await session.execute(
+            Statement(f"{insert_into(self.target)} {rows}{on_conflict(self.target)}", ()), []
+        )
+        if self.target.shared_transaction:
+            await session.run(f"TRUNCATE {self.stage.sql}")
+        return written

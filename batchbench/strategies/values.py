@@ -1,0 +1,79 @@
+"""Multi-row VALUES: one parameter a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from batchbench.drivers import Session, Statement
+from batchbench.limits import ParameterUse, values_use
+from batchbench.strategies import OnConflict, Payload, Target
+from batchbench.strategies.sql import insert_into, on_conflict, select_rows
+from batchbench.wire import Field, scalar_parameters
+
+
+class ValuesStrategy:
+    """INSERT INTO t (...) VALUES ($1, $2), ($3, $4) ..."""
+
+    name = "values"
+
+    def use(self, column_count: int) -> ParameterUse:
+        return values_use(column_count)
+
+    def plan(self, target: Target) -> ValuesPlan:
+        return ValuesPlan(target)
+
+
+@dataclass(frozen=True)
+class ValuesPlan:
+    """See `batchbench.strategies.ChunkPlan`."""
+
+    target: Target
+
+    @property
+    def use(self) -> ParameterUse:
+        return values_use(len(self.target.columns))
+
+    async def prepare(self, session: Session) -> None:
+        """Nothing to prepare: the statement is, when it first runs."""
+
+    def encode(self, fields: Sequence[Field]) -> Payload:
+        row_count, column_count = fields[0].row_count, len(fields)
+        parameters: list[bytes | None] = [None] * (row_count * column_count)
+        for position, column in enumerate(fields):
+            parameters[position::column_count] = scalar_parameters(column)
+        byte_count = sum(len(value) for value in parameters if value is not None)
+        return Payload(row_count, byte_count, parameters)
+
+    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+        statement = _statement(self.target, payload.row_count, full)
+        return await session.execute(statement, payload.parameters)
+
+
+@lru_cache(maxsize=64)
+def _statement(target: Target, row_count: int, reused: bool) -> Statement:
+    width = len(target.columns)
+    oids = tuple(column.type.oid for column in target.columns) * row_count
+    if target.on_conflict is OnConflict.UPDATE:
+        source = _numbered_rows(target, row_count)
+    else:
+        source = "VALUES " + ", ".join(
+            "(" + ", ".join(f"${row * width + i + 1}" for i in range(width)) + ")"
+            for row in range(row_count)
+        )
+    return Statement(f"{insert_into(target)} {source}{on_conflict(target)}", oids, reused)
+
+
+def _numbered_rows(target: Target, row_count: int) -> str:
+    """The rows with their input order, for the choice of the last one of each key."""
+    width = len(target.columns)
+    casts = [f"::{column.type.sql}" for column in target.columns]
+    rows = ", ".join(
+        "("
+        + ", ".join(f"${row * width + i + 1}{casts[i] if row == 0 else ''}" for i in range(width))
+        + f", {row})"
+        for row in range(row_count)
+    )
+    names = tuple(f"c{i}" for i in range(width))
+    return select_rows(target, f"(VALUES {rows}) AS v ({', '.join(names)}, n)", names, "n")
