@@ -1,0 +1,200 @@
+"""CSV: a header row, then rows of text.
+
+Every column is text: nothing is guessed while loading (`inference.infer_types` looks at a whole
+file). An empty field is null, a quoted empty field ("") the empty string. Quoted fields may hold
+delimiters, doubled quotes and line breaks. Blank lines are skipped, except in a file of one
+column, where such a line is a null.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+
+from batchbench.batch import Batch
+from batchbench.errors import InputError
+from batchbench.sources.files import ByteReader, Bytes
+from batchbench.sources.source import OneTable, SchemaKind, located, unique_names
+
+BLOCK_BYTES = 2 << 20
+"""Bytes parsed at a time; also the longest row."""
+
+HEADER_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class DelimitedSource(OneTable):
+    """A CSV file or stream. `delimiter`: one character."""
+
+    schema_kind: SchemaKind = "text"
+
+    def __init__(self, data: Bytes, delimiter: str = ",") -> None:
+        self._data = data
+        self._delimiter = delimiter
+        self.name = data.name
+        self.one_shot = data.one_shot
+        self._header: tuple[list[str], int] | None = None
+
+    def schema(self) -> pa.Schema:
+        """The header's names, all text. Raises InputError where the header cannot be used."""
+        return pa.schema([(name, pa.string()) for name in self._read_header()[0]])
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        return located(self._pieces(), self.name, max_rows, max_bytes)
+
+    def _read_header(self) -> tuple[list[str], int]:
+        if self._header is None:
+            self._header = self._parse_header(self._data.peek(HEADER_BYTES))
+        return self._header
+
+    def _parse_header(self, head: bytes) -> tuple[list[str], int]:
+        start = len(_BOM) if head.startswith(_BOM) else 0
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{self.name}: is UTF-16 text; convert the file to UTF-8")
+        end = _record_end(head, start)
+        if end is None:
+            raise InputError(
+                f"{self.name}: no header row in the first {HEADER_BYTES >> 20} MiB (a quote that "
+                "is never closed?); the first row must name the columns"
+            )
+        try:
+            text = head[start:end].decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.name}: the header row is not UTF-8 text; convert the file to UTF-8"
+            ) from error
+        rows = csv.reader(text.splitlines(keepends=True), delimiter=self._delimiter)
+        names = next(rows, [])
+        if not names:
+            raise InputError(
+                f"{self.name}: starts with a blank line; the first row must name the columns"
+            )
+        unique_names(names, self.name)
+        return names, end
+
+    def _pieces(self) -> Iterator[pa.RecordBatch]:
+        names, header_bytes = self._read_header()
+        with self._data.open() as reader:
+            _skip(reader, header_bytes)
+            if not reader.peek(1):
+                return
+            rows_read = 0
+            last = None
+            watch = _QuoteWatch(reader)
+            blocks = self._blocks(watch, names)
+            while True:
+                try:
+                    piece = next(blocks, None)
+                except pa.ArrowInvalid as error:
+                    # from None: pyarrow's message holds the row
+                    raise self._broken(str(error), rows_read) from None
+                if piece is None:
+                    break
+                rows_read += piece.num_rows
+                last = piece if piece.num_rows else last
+                yield piece
+        if last is not None and watch.left_open(last[-1][-1].as_py()):
+            raise InputError(
+                f"{self.name}, row {rows_read:,}: a quoted field is never closed; repair the "
+                "file or get a complete copy"
+            )
+
+    def _blocks(self, file: _QuoteWatch, names: list[str]) -> Iterator[pa.RecordBatch]:
+        read = pcsv.ReadOptions(column_names=names, use_threads=False, block_size=BLOCK_BYTES)
+        parse = pcsv.ParseOptions(
+            delimiter=self._delimiter,
+            newlines_in_values=True,
+            ignore_empty_lines=len(names) > 1,
+            invalid_row_handler=self._refuse,
+        )
+        convert = pcsv.ConvertOptions(
+            column_types={name: pa.string() for name in names},
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        )
+        with pa.PythonFile(file, mode="r") as stream:
+            yield from pcsv.open_csv(stream, read, parse, convert)
+
+    def _refuse(self, row: Any) -> str:
+        raise InputError(
+            f"{self.name}, row {row.number:,}: has {row.actual_columns} fields, the header has "
+            f"{row.expected_columns}; repair the row, or quote fields that hold a "
+            f"{self._delimiter!r}"
+        )
+
+    def _broken(self, message: str, rows_read: int) -> InputError:
+        where = f"{self.name}, after row {rows_read:,}"
+        if "UTF8" in message:
+            return InputError(f"{where}: is not UTF-8 text; convert the file to UTF-8")
+        if "straddl" in message:
+            return InputError(
+                f"{where}: a row is longer than {BLOCK_BYTES >> 20} MiB; a quote that is never "
+                "closed? Repair the file, or load such rows from Parquet or NDJSON"
+            )
+        return InputError(f"{where}: is not valid CSV; repair the file")
+
+
+def _record_end(head: bytes, start: int) -> int | None:
+    """Where the first record ends, its line break included; None where it does not."""
+    position = start
+    while (position := head.find(b"\n", position)) >= 0:
+        position += 1
+        if head.count(b'"', start, position) % 2 == 0:
+            return position
+    whole = len(head) < HEADER_BYTES and head.count(b'"', start) % 2 == 0
+    return len(head) if whole else None
+
+
+def _skip(reader: ByteReader, size: int) -> None:
+    while size:
+        size -= len(reader.read(size))
+
+
+class _QuoteWatch:
+    """Passes bytes on and tells at the end whether a quoted field was left open.
+
+    pyarrow takes a quote that is never closed for one that ends with the file, and so swallows
+    all rows after it without an error.
+    """
+
+    closed = False
+
+    def __init__(self, reader: ByteReader) -> None:
+        self._reader = reader
+        self._quotes = 0
+        self._tail = b""
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._reader.read(size)
+        self._quotes += part.count(b'"')
+        if part:
+            self._tail = (self._tail + part)[-2 * BLOCK_BYTES :]
+        return part
+
+    def left_open(self, last_value: str | None) -> bool:
+        """Whether the file ends within quotes. `last_value`: the last row's last field.
+
+        Quotes are odd also where a field has a bare one in it (5" pipe), so the tail must show
+        the field itself, opened and not closed.
+        """
+        if self._quotes % 2 == 0 or last_value is None:
+            return False
+        return self._tail.endswith(b'"' + last_value.encode().replace(b'"', b'""'))
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True

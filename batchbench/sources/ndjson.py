@@ -1,0 +1,293 @@
+"""NDJSON (one object a line) and JSON arrays of objects.
+
+Types follow JSON: integers are int64, numbers with a point or exponent float64, strings text (no
+guessing of dates). Numbers that these cannot hold exactly become decimals, or text beyond that.
+Lists of one scalar type are lists; objects and other lists are JSON documents as text (fields
+marked with `columns.JSON_METADATA`). A missing key is null. A key that appears later adds a
+column from there on: its first batch has one column more, all later ones too.
+
+A block whose columns and types are those already known is parsed by pyarrow, nine times faster;
+every doubt sends it to `json.loads`, line by line, which is also where errors get line numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import ijson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from batchbench.batch import Batch
+from batchbench.errors import InputError
+from batchbench.sources.columns import batch_of_dicts, is_json
+from batchbench.sources.files import ByteReader, Bytes
+from batchbench.sources.source import OneTable, SchemaKind, located
+
+BLOCK_BYTES = 1 << 20
+LINE_BYTES = 256 << 20
+"""The longest line that is read; a longer one is no NDJSON."""
+
+ARRAY_ROWS = 5_000
+_END = object()
+_LONG_NUMBER = re.compile(rb"[0-9.]{17,}")
+_LOSABLE_NUMBER = re.compile(rb"[0-9.]{17,}|[eE][+-]?[0-9]{3}")
+_INTEGER_LIMIT = 2.0**53
+_FAST = {pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()}
+_BLANK = re.compile(rb"^[ \t\r]*$", re.MULTILINE)
+_Fields = dict[str, pa.Field]
+
+
+class NdjsonSource(OneTable):
+    """Lines of JSON objects, from a file or a stream."""
+
+    schema_kind: SchemaKind = "observed"
+
+    def __init__(self, data: Bytes) -> None:
+        self._data = data
+        self.name = data.name
+        self.one_shot = data.one_shot
+
+    def schema(self) -> pa.Schema:
+        """Columns of the first block; raises InputError where it cannot be parsed."""
+        head = self._data.peek(BLOCK_BYTES)
+        whole = head[: head.rfind(b"\n") + 1]
+        if not whole:
+            size = 2 * BLOCK_BYTES
+            while len(head) == size // 2 and size <= LINE_BYTES and b"\n" not in head:
+                head, size = self._data.peek(size), size * 2
+            whole = head[: head.rfind(b"\n") + 1] or head
+        first = next(_BlockParser(self.name).parse(whole), None)
+        return pa.schema([]) if first is None else first.schema
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        return located(self._pieces(), self.name, max_rows, max_bytes)
+
+    def _pieces(self) -> Iterator[pa.RecordBatch]:
+        parser = _BlockParser(self.name)
+        with self._data.open() as reader:
+            for block in _blocks_of_lines(reader):
+                yield from parser.parse(block)
+
+
+def _blocks_of_lines(reader: ByteReader) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    while part := reader.read(BLOCK_BYTES):
+        end = part.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*held, part[:end]])
+            held, size = [part[end:]], len(part) - end
+            continue
+        held.append(part)
+        size += len(part)
+        if size > LINE_BYTES:
+            raise InputError(
+                f"{reader.name}: a line is longer than {LINE_BYTES >> 20} MiB; NDJSON has one "
+                "object on each line (a JSON array or a health payload is read with --format "
+                "json or health)"
+            )
+    if size:
+        yield b"".join(held)
+
+
+class _BlockParser:
+    """Parses block after block; remembers the columns seen and the lines passed."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._known: _Fields = {}
+        self._line = 1
+
+    def parse(self, block: bytes) -> Iterator[pa.RecordBatch]:
+        if self._line == 1 and block.startswith(b"\xef\xbb\xbf"):
+            block = block[3:]
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        columns = self._fast(block, lines)
+        if columns is None:
+            columns = self._exact(block)
+        self._line += lines
+        if columns is not None:
+            yield columns
+
+    def _fast(self, block: bytes, lines: int) -> pa.RecordBatch | None:
+        """What pyarrow makes of the block; None where it may not be what JSON says."""
+        fields = self._known.values()
+        if not fields or any(f.type not in _FAST or is_json(f) for f in fields):
+            return None
+        if _BLANK.search(block[:-1] if block.endswith(b"\n") else block):
+            return None  # blank lines would spoil the count of rows below
+        floats = [f.name for f in fields if f.type == pa.float64()]
+        if floats and _LONG_NUMBER.search(block):
+            return None
+        try:
+            block.decode()  # pyarrow does not check
+            table = pj.read_json(
+                pa.BufferReader(block),
+                read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+                parse_options=pj.ParseOptions(
+                    explicit_schema=pa.schema(list(fields)), unexpected_field_behavior="error"
+                ),
+            )
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            return None
+        if table.num_rows != lines or any(_beyond_float(table[name]) for name in floats):
+            return None
+        return table.combine_chunks().to_batches()[0].cast(pa.schema(list(fields)))
+
+    def _exact(self, block: bytes) -> pa.RecordBatch | None:
+        parse_float = _exact_float if _LOSABLE_NUMBER.search(block) else None
+        decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=parse_float)
+        rows = []
+        for number, line in enumerate(block.split(b"\n"), self._line):
+            if line and not line.isspace():
+                rows.append(self._row(line, number, decoder))
+        if not rows:
+            return None
+        last = self._line + block.count(b"\n") - 1
+        columns = batch_of_dicts(rows, self._known, f"{self._source}, lines {self._line}-{last}")
+        self._known = remembered(self._known, columns.schema)
+        return columns
+
+    def _row(self, line: bytes, number: int, decoder: json.JSONDecoder) -> Mapping[str, Any]:
+        where = f"{self._source}, line {number:,}"
+        try:
+            row = decoder.decode(line.decode())
+        except UnicodeDecodeError:
+            raise InputError(f"{where}: is not UTF-8 text; convert the file to UTF-8") from None
+        except json.JSONDecodeError as error:
+            # from None: the error holds the whole line
+            raise InputError(
+                f"{where}: is not valid JSON (character {error.colno}); repair or remove the line"
+            ) from None
+        except _DuplicateKeyError as error:
+            raise InputError(f"{where}: has the key {error.key!r} twice; keep one") from None
+        except RecursionError:
+            raise InputError(f"{where}: is nested too deeply to be read") from None
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{where}: is a JSON {_json_name(row)}; each line must be an object with the "
+                "columns as keys"
+            )
+        return row
+
+
+def remembered(known: Mapping[str, pa.Field], schema: pa.Schema) -> _Fields:
+    """The columns seen so far, each with the latest type that says something."""
+    return {**known, **{f.name: f for f in schema}}
+
+
+def _beyond_float(values: pa.ChunkedArray) -> bool:
+    # an integer of 2**53 or more may have been rounded on its way into float64
+    return bool(pc.any(pc.greater_equal(pc.abs(values), _INTEGER_LIMIT)).as_py())
+
+
+def _exact_float(text: str) -> float | Decimal:
+    number, exact = float(text), Decimal(text)
+    return number if Decimal(repr(number)) == exact else exact
+
+
+class _DuplicateKeyError(Exception):
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise _DuplicateKeyError(next(key for key in names if names.count(key) > 1))
+    return row
+
+
+def _json_name(value: object) -> str:
+    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+class JsonArraySource(OneTable):
+    """One JSON array of objects, read as a stream."""
+
+    schema_kind: SchemaKind = "observed"
+
+    def __init__(self, data: Bytes) -> None:
+        self._data = data
+        self.name = data.name
+        self.one_shot = data.one_shot
+        self._held: Iterator[pa.RecordBatch] | None = None
+        self._first: pa.RecordBatch | None = None
+
+    def schema(self) -> pa.Schema:
+        """Columns of the first rows; a one-shot source keeps them for `batches`."""
+        pieces = self._pieces()
+        first = next(pieces, None)
+        if self.one_shot:
+            self._held, self._first = pieces, first
+        return pa.schema([]) if first is None else first.schema
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        return located(self._all(), self.name, max_rows, max_bytes)
+
+    def _all(self) -> Iterator[pa.RecordBatch]:
+        pieces, first = self._held or self._pieces(), self._first
+        self._held = self._first = None
+        if first is not None:
+            yield first
+        yield from pieces
+
+    def _pieces(self) -> Iterator[pa.RecordBatch]:
+        known: _Fields = {}
+        rows: list[Mapping[str, Any]] = []
+        count = 0
+        for row in self._objects():
+            rows.append(row)
+            if len(rows) == ARRAY_ROWS:
+                columns = batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
+                known = remembered(known, columns.schema)
+                count += len(rows)
+                rows = []
+                yield columns
+        if rows:
+            yield batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
+
+    def _objects(self) -> Iterator[Mapping[str, Any]]:
+        count = 0
+        with self._data.open() as reader:
+            # no use_float: floats come as Decimal, so that lost digits are seen
+            items = ijson.items(reader, "item", buf_size=BLOCK_BYTES)
+            while True:
+                try:
+                    row = next(items, _END)
+                except (ijson.JSONError, UnicodeDecodeError):
+                    # from None: the parser's message quotes the text
+                    raise InputError(
+                        f"{self.name}: is not valid JSON after element {count:,}; the file may "
+                        "be cut off, get a complete copy or repair it"
+                    ) from None
+                if row is _END:
+                    return
+                count += 1
+                if not isinstance(row, dict):
+                    raise InputError(
+                        f"{self.name}: element {count:,} of the array is no object; each must be "
+                        "an object with the columns as keys"
+                    )
+                yield {key: _as_number(value) for key, value in row.items()}
+
+
+def _as_number(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if Decimal(repr(number)) == value else value
+    if isinstance(value, list):
+        return [_as_number(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _as_number(element) for key, element in value.items()}
+    return value

@@ -1,0 +1,195 @@
+"""From what a caller has (a path, a frame, rows) to a `Source`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any, BinaryIO, cast
+
+import ijson
+import pyarrow as pa
+
+from batchbench.errors import InputError
+from batchbench.sources.chain import ChainedSources
+from batchbench.sources.delimited import DelimitedSource
+from batchbench.sources.files import Bytes, FileBytes, StreamBytes
+from batchbench.sources.health import HealthOptions, HealthSource
+from batchbench.sources.ndjson import JsonArraySource, NdjsonSource
+from batchbench.sources.parquet import PARQUET_MAGIC, ParquetSource
+from batchbench.sources.rows import ArrowSource, FrameSource, PythonSource
+from batchbench.sources.source import Source
+
+FORMATS = ("parquet", "csv", "ndjson", "json", "health")
+"""What `format` may be; "json" is an array of objects."""
+
+STDIN_NAME = "<stdin>"
+_SNIFFED_BYTES = 64 << 10
+_BY_SUFFIX = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
+
+
+def open_sources(
+    data: Sequence[Any],
+    *,
+    format: str | None = None,  # noqa: A002 - the word the command line uses
+    delimiter: str | None = None,
+    health: HealthOptions | None = None,
+) -> Source:
+    """Open one or several things as one source; see `open_source`."""
+    sources = [open_source(one, format=format, delimiter=delimiter, health=health) for one in data]
+    return sources[0] if len(sources) == 1 else ChainedSources(sources)
+
+
+def open_source(
+    data: Any,
+    *,
+    format: str | None = None,  # noqa: A002
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    health: HealthOptions | None = None,
+    name: str | None = None,
+) -> Source:
+    """Make a source of a path ("-" is standard input), a binary stream, a DataFrame, Arrow data,
+    or an iterable of dicts or tuples.
+
+    format: one of FORMATS; None: told by the name's ending, else by the first bytes.
+    columns: names for tuples. delimiter: of CSV; None: a tab for .tsv, else a comma.
+    health: what a health payload needs; name: for messages about data in memory.
+    Raises InputError where the file is missing, empty, a directory or of no known format.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return _open_path(os.fspath(data), format, delimiter, health)
+    if hasattr(data, "read"):
+        stream = StreamBytes(cast(BinaryIO, data), name or "stream")
+        return _open_bytes(stream, format, delimiter, health)
+    return _open_memory(data, columns, name)
+
+
+def _open_memory(data: Any, columns: Sequence[str] | None, name: str | None) -> Source:
+    pandas = sys.modules.get("pandas")  # a DataFrame cannot exist before pandas is imported
+    if pandas is not None and isinstance(data, pandas.DataFrame):
+        return FrameSource(data, name or "DataFrame")
+    if isinstance(data, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)) or hasattr(
+        data, "__arrow_c_stream__"
+    ):
+        return ArrowSource(data, name or "Arrow data")
+    if isinstance(data, Iterable) and not isinstance(data, (bytes, bytearray)):
+        return PythonSource(data, columns, name or "rows")
+    raise InputError(
+        f"a {type(data).__name__} is no source of rows; give a path, a DataFrame, Arrow data, or "
+        "an iterable of dicts or tuples"
+    )
+
+
+def _open_path(
+    path: str,
+    format: str | None,  # noqa: A002
+    delimiter: str | None,
+    health: HealthOptions | None,
+) -> Source:
+    if path == "-":
+        stream = StreamBytes(sys.stdin.buffer, STDIN_NAME)
+        return _open_bytes(stream, format, delimiter, health)
+    suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
+    if suffixes and suffixes[-1] in (".gz", ".zst", ".zstd", ".gzip"):
+        suffixes.pop()
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix == ".tsv" and delimiter is None:
+        delimiter = "\t"
+    return _open_bytes(FileBytes(path), format or _BY_SUFFIX.get(suffix), delimiter, health)
+
+
+def _open_bytes(
+    data: Bytes,
+    format: str | None,  # noqa: A002
+    delimiter: str | None,
+    health: HealthOptions | None,
+) -> Source:
+    if format is not None and format not in FORMATS:
+        raise InputError(
+            f"{data.name}: {format!r} is no known format; known are {', '.join(FORMATS)}"
+        )
+    if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii()):
+        raise InputError(f"{data.name}: the delimiter must be one ASCII character")
+    head = data.peek(_SNIFFED_BYTES)  # also reports a missing, empty or unreadable file
+    found = format or sniff(head)
+    if found == "parquet":
+        return _open_parquet(data)
+    if found == "csv":
+        return DelimitedSource(data, delimiter or ",")
+    if found == "ndjson":
+        return NdjsonSource(data)
+    if found == "json":
+        return JsonArraySource(data)
+    if found == "health":
+        return _open_health(data, health)
+    raise InputError(
+        f"{data.name}: its format cannot be told from its name or first bytes; say which with "
+        f"--format ({', '.join(FORMATS)})"
+    )
+
+
+def _open_parquet(data: Bytes) -> Source:
+    if isinstance(data, FileBytes):
+        return ParquetSource(data)
+    raise InputError(
+        f"{data.name}: Parquet keeps its index at the end and cannot be read from a stream; save "
+        "it to a file and name that"
+    )
+
+
+def _open_health(data: Bytes, options: HealthOptions | None) -> Source:
+    if options is None:
+        raise InputError(
+            f"{data.name}: is a health payload, which feeds several tables; say which columns "
+            "they have (health=HealthOptions(...))"
+        )
+    return HealthSource(data, options)
+
+
+def sniff(head: bytes) -> str | None:
+    """Tell a format by the first decompressed bytes; None where they tell nothing.
+
+    JSON: an array is "json"; an object is "health" where its "data" has metrics or workouts,
+    else "ndjson". Text whose first line has a comma is "csv".
+    """
+    if head.startswith(PARQUET_MAGIC):
+        return "parquet"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"["):
+        return "json"
+    if text.startswith(b"{"):
+        return "health" if _is_health(text) else "ndjson"
+    first_line = text.split(b"\n", 1)[0]
+    return "csv" if b"," in first_line and b"\0" not in first_line else None
+
+
+def _is_health(head: bytes) -> bool:
+    in_data = False
+    depth = 0
+    try:
+        for event, value in ijson.basic_parse(head, multiple_values=True):
+            if event in ("start_map", "start_array"):
+                depth += 1
+            elif event in ("end_map", "end_array"):
+                depth -= 1
+                if depth == 0:
+                    return False  # the first object is whole, and without a word of ours
+            elif event == "map_key" and depth == 1:
+                in_data = value == "data"
+            elif event == "map_key" and depth == 2 and in_data and value in _HEALTH_KEYS:
+                return True
+    except (ijson.JSONError, UnicodeDecodeError):
+        pass  # the head stops in the middle of a value, as heads do
+    return in_data and b"\n" in head.rstrip()
+
+
+_HEALTH_KEYS = ("metrics", "workouts")

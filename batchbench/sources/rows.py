@@ -1,0 +1,187 @@
+"""Rows that are in memory already, or made as they are read: Arrow, pandas, Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+
+from batchbench.batch import Batch
+from batchbench.errors import InputError
+from batchbench.sources.columns import batch_of_columns, batch_of_dicts, column
+from batchbench.sources.ndjson import remembered
+from batchbench.sources.source import OneTable, SchemaKind, located, unique_names
+
+CONVERT_ROWS = 8_192
+"""Python rows made into columns at a time."""
+
+
+class ArrowSource(OneTable):
+    """A table, a record batch, a reader, or anything else with `__arrow_c_stream__`."""
+
+    def __init__(self, data: Any, name: str = "Arrow data") -> None:
+        self.name = name
+        self.one_shot = not isinstance(data, (pa.Table, pa.RecordBatch))
+        if isinstance(data, pa.RecordBatch):
+            data = pa.Table.from_batches([data])
+        if self.one_shot and not isinstance(data, pa.RecordBatchReader):
+            data = pa.RecordBatchReader.from_stream(data)
+        self._data = data
+        self._taken = False
+
+    def schema(self) -> pa.Schema:
+        """Columns as the data declare them."""
+        unique_names(self._data.schema.names, self.name)
+        return self._data.schema.remove_metadata()
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        self.schema()
+        if self.one_shot and self._taken:
+            raise read_twice(self.name)
+        self._taken = True
+        return located(self._pieces(max_rows), self.name, max_rows, max_bytes)
+
+    def _pieces(self, max_rows: int) -> Iterator[pa.RecordBatch]:
+        if isinstance(self._data, pa.Table):
+            pieces: Iterable[pa.RecordBatch] = self._data.to_batches(max_chunksize=max_rows)
+        else:
+            pieces = self._data
+        for piece in pieces:
+            yield piece.replace_schema_metadata(None)
+
+
+class FrameSource(OneTable):
+    """A pandas DataFrame, converted slice by slice. A named index becomes columns."""
+
+    def __init__(self, frame: Any, name: str = "DataFrame") -> None:
+        named = any(level is not None for level in frame.index.names)
+        self._frame = frame.reset_index() if named else frame
+        self.name = name
+        self._names = [str(label) for label in self._frame.columns]
+        unique_names(self._names, name)
+
+    def schema(self) -> pa.Schema:
+        """Columns as all rows show them (object columns are looked at as a whole)."""
+        fields = []
+        for position, name in enumerate(self._names):
+            series = self._frame.iloc[:, position]
+            whole = series if series.dtype == object else series.iloc[:0]
+            fields.append(_series(name, whole, self.name)[0])
+        return pa.schema(fields)
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        pieces = (
+            self._converted(start, min(start + max_rows, len(self._frame)))
+            for start in range(0, len(self._frame), max_rows)
+        )
+        return located(pieces, self.name, max_rows, max_bytes)
+
+    def _converted(self, start: int, stop: int) -> pa.RecordBatch:
+        part = self._frame.iloc[start:stop]
+        fields, arrays = [], []
+        where = f"{self.name}, rows {start + 1:,}-{stop:,}"
+        for position, name in enumerate(self._names):
+            field, array = _series(name, part.iloc[:, position], where)
+            fields.append(field)
+            arrays.append(array)
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _series(name: str, series: Any, where: str) -> tuple[pa.Field, pa.Array]:
+    if series.dtype == object:
+        # pandas marks missing values of objects by None, NaN, NaT or NA
+        values = series.where(series.notna(), None).tolist()
+        return column(name, values, None, where)
+    array = pa.Array.from_pandas(series)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+        array = array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
+    return pa.field(name, array.type), array
+
+
+class PythonSource(OneTable):
+    """Dicts, or tuples with `columns`; a list can be read again, an iterator cannot."""
+
+    schema_kind: SchemaKind = "observed"
+
+    def __init__(
+        self, rows: Iterable[Any], columns: Sequence[str] | None = None, name: str = "rows"
+    ) -> None:
+        self.name = name
+        self.one_shot = isinstance(rows, Iterator)
+        self._rows = rows
+        self._columns = None if columns is None else list(columns)
+        self._head: list[Any] | None = None
+        self._taken = False
+        unique_names(self._columns or (), name)
+
+    def schema(self) -> pa.Schema:
+        """Columns of the first rows."""
+        first = next(self._pieces(iter(self._peek())), None)
+        if first is not None:
+            return first.schema
+        return pa.schema([(name, pa.null()) for name in self._columns or ()])
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        if self.one_shot and self._taken:
+            raise read_twice(self.name)
+        self._taken = True
+        rows = chain(self._head or (), self._rows) if self.one_shot else self._rows
+        self._head = None
+        return located(self._pieces(iter(rows)), self.name, max_rows, max_bytes)
+
+    def _peek(self) -> list[Any]:
+        if not self.one_shot:
+            return list(islice(self._rows, CONVERT_ROWS))
+        if self._taken:
+            raise read_twice(self.name)
+        if self._head is None:
+            self._head = list(islice(self._rows, CONVERT_ROWS))
+        return self._head
+
+    def _pieces(self, rows: Iterator[Any]) -> Iterator[pa.RecordBatch]:
+        known: dict[str, pa.Field] = {}
+        first_row = 1
+        while held := list(islice(rows, CONVERT_ROWS)):
+            where = f"{self.name}, rows {first_row:,}-{first_row + len(held) - 1:,}"
+            piece = self._converted(held, known, first_row, where)
+            known = remembered(known, piece.schema)
+            first_row += len(held)
+            yield piece
+
+    def _converted(
+        self, rows: list[Any], known: Mapping[str, pa.Field], first_row: int, where: str
+    ) -> pa.RecordBatch:
+        if self._columns is None:
+            self._each(rows, first_row, lambda row: isinstance(row, Mapping), "is no dict")
+            return batch_of_dicts(rows, known, where)
+        width = len(self._columns)
+        self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
+        columns = dict(zip(self._columns, map(list, zip(*rows, strict=True)), strict=True))
+        return batch_of_columns(columns, known, where)
+
+    def _each(
+        self, rows: list[Any], first_row: int, fits: Callable[[Any], bool], what: str
+    ) -> None:
+        for number, row in enumerate(rows, first_row):
+            if not fits(row):
+                raise InputError(
+                    f"{self.name}, row {number:,}: is a {type(row).__name__} and {what}; give "
+                    "dicts with the same keys, or tuples of one width together with columns="
+                )
+
+
+def _width(row: Any) -> int:
+    return -1 if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__") else len(row)
+
+
+def read_twice(name: str) -> InputError:
+    """The error for a second reading of a one-shot source."""
+    return InputError(
+        f"{name}: can be read only once and was read already; give a list, a table or a file"
+    )

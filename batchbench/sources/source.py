@@ -1,0 +1,161 @@
+"""What a source of rows is, and how what it read becomes batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from batchbench.batch import Batch, Location
+from batchbench.errors import InputError
+
+SchemaKind = Literal["declared", "observed", "text"]
+"""Where the types of a source's columns come from: "declared", the source states them and they
+hold for all rows; "observed", the first rows show them, later ones may add and widen columns;
+"text", the format has no types and all columns are text."""
+
+
+class Source(Protocol):
+    """Where rows come from.
+
+    Iterators block (on files, decompression, parsing): run them in a thread. Nothing here holds
+    more than a few blocks of a file in memory.
+    """
+
+    @property
+    def name(self) -> str:
+        """For messages: the file as it was given, "<stdin>", "DataFrame", "rows"."""
+
+    @property
+    def one_shot(self) -> bool:
+        """Whether `batches` can be called only once."""
+
+    @property
+    def schema_kind(self) -> SchemaKind:
+        """What the types of `schema` are worth."""
+
+    @property
+    def targets(self) -> Mapping[str, pa.Schema]:
+        """Metric types this source fans out to, with their columns; empty: one table."""
+
+    def schema(self) -> pa.Schema | None:
+        """Columns and types; None where the source fans out (see `targets`).
+
+        Observed: later batches may have more columns or other types, never fewer columns.
+        Raises InputError where the source cannot be read.
+        """
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Read all rows, in order, `max_rows` and about `max_bytes` a batch at most.
+
+        A row larger than max_bytes is a batch of its own. Schemas may differ between batches.
+        Raises InputError where the source cannot be read or parsed, or was read before and is
+        one-shot.
+        """
+
+    def not_loaded(self) -> Mapping[str, int]:
+        """Kinds of records that have no target, with their counts, as far as was read."""
+
+    def remarks(self) -> Mapping[str, int]:
+        """What else did not reach the rows as it stood (ignored keys, conversions), counted."""
+
+
+class OneTable:
+    """The answers of a source of one table, which leaves nothing out."""
+
+    schema_kind: SchemaKind = "declared"
+    one_shot = False
+
+    @property
+    def targets(self) -> Mapping[str, pa.Schema]:
+        """None."""
+        return {}
+
+    def not_loaded(self) -> Mapping[str, int]:
+        """Nothing."""
+        return {}
+
+    def remarks(self) -> Mapping[str, int]:
+        """Nothing."""
+        return {}
+
+
+def unique_names(names: Iterable[str], source: str) -> None:
+    """Raise InputError where a column has no name or shares one."""
+    seen: set[str] = set()
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise InputError(
+                f"{source}: column {position} has no name; name it in the header (pandas writes "
+                "its index that way: use index=False)"
+            )
+        if name in seen:
+            raise InputError(
+                f"{source}: two columns are named {name!r}; give each column a name of its own"
+            )
+        seen.add(name)
+
+
+def regroup(
+    pieces: Iterable[pa.RecordBatch], max_rows: int, max_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Make record batches of `max_rows` of smaller and larger ones; order is kept.
+
+    A batch is shorter where the schema changes, where it would go over `max_bytes`, and at the
+    end.
+    """
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for piece in pieces:
+        if piece.num_rows == 0:
+            continue
+        if held and (piece.schema != held[0].schema or size + piece.nbytes > max_bytes):
+            yield _joined(held)
+            held, rows, size = [], 0, 0
+        for part in _cut(piece, max_rows - rows, max_rows, max_bytes):
+            held.append(part)
+            rows += part.num_rows
+            size += part.nbytes
+            if rows >= max_rows or size >= max_bytes:
+                yield _joined(held)
+                held, rows, size = [], 0, 0
+    if held:
+        yield _joined(held)
+
+
+def _cut(
+    piece: pa.RecordBatch, first_rows: int, max_rows: int, max_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    row_bytes = max(1, -(-piece.nbytes // piece.num_rows))
+    most = max(1, min(max_rows, max_bytes // row_bytes))
+    start, length = 0, min(first_rows, most)
+    while start < piece.num_rows:
+        yield from _within(piece.slice(start, length), max_bytes)
+        start, length = start + length, most
+
+
+def _within(part: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    # rows of one block can differ in size by far: halve until each part fits
+    if part.num_rows <= 1 or part.nbytes <= max_bytes:
+        yield part
+        return
+    middle = part.num_rows // 2
+    yield from _within(part.slice(0, middle), max_bytes)
+    yield from _within(part.slice(middle), max_bytes)
+
+
+def _joined(held: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(held) == 1:
+        return held[0]
+    return pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+
+
+def located(
+    pieces: Iterable[pa.RecordBatch], name: str, max_rows: int, max_bytes: int
+) -> Iterator[Batch]:
+    """Regroup record batches and say for each where its rows stand."""
+    first_row = 1
+    for columns in regroup(pieces, max_rows, max_bytes):
+        yield Batch(columns, Location(name, first_row, columns.num_rows))
+        first_row += columns.num_rows
