@@ -1,0 +1,16 @@
+"""The engine: schedule, transactions, accounting. What is measured is what is shipped."""
+
+from batchbench.accounting import LoadResult, TableCounts
+from batchbench.engine.load import LoadError, load, plan_load
+from batchbench.engine.plan import LoadOptions, LoadPlan, TablePlan
+
+__all__ = [
+    "LoadError",
+    "LoadOptions",
+    "LoadPlan",
+    "LoadResult",
+    "TableCounts",
+    "TablePlan",
+    "load",
+    "plan_load",
+]

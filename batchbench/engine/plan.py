@@ -1,0 +1,245 @@
+"""From options and the live table to what every chunk of a load goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pyarrow as pa
+
+from batchbench import wire
+from batchbench.batch import Location
+from batchbench.casts import Cast, CastOptions, compile_cast
+from batchbench.config import Settings
+from batchbench.drivers import CAPABILITIES
+from batchbench.errors import ConfigError, InputError, TableError
+from batchbench.limits import chunk_rows
+from batchbench.strategies import (
+    ChunkPlan,
+    OnConflict,
+    Payload,
+    Target,
+    choose_strategy,
+    find_strategy,
+)
+from batchbench.table import Column, Table
+
+DEFAULT_DRIVER = "psycopg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How to load. What is None comes from `settings`.
+
+    strategy: a strategy's name or "auto". chunk_size: rows. parallelism: writers, each with a
+    connection of its own. transaction: "chunk" (each chunk its own), "batch" (all or nothing,
+    one writer), or a number of chunks.
+    """
+
+    settings: Settings
+    strategy: str | None = None
+    driver: str | None = None
+    chunk_size: int | None = None
+    parallelism: int | None = None
+    on_conflict: OnConflict = OnConflict.ERROR
+    conflict_target: tuple[str, ...] = ()
+    transaction: Literal["chunk", "batch"] | int = "chunk"
+    ignore_columns: frozenset[str] = frozenset()
+    cast_options: CastOptions = field(default_factory=CastOptions)
+
+    def __post_init__(self) -> None:
+        for name, value in (("chunk size", self.chunk_size), ("parallelism", self.parallelism)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} {value} cannot work: it must be 1 or more")
+        if isinstance(self.transaction, int) and self.transaction < 1:
+            raise ConfigError(
+                f"transaction {self.transaction} cannot work: name chunk, batch, or a number of"
+                " chunks from 1"
+            )
+        if self.driver_name not in CAPABILITIES:
+            raise ConfigError(
+                f"driver {self.driver_name!r} is unknown; known: {', '.join(CAPABILITIES)}"
+            )
+        if self.strategy_name != "auto":
+            find_strategy(self.strategy_name)
+
+    @property
+    def driver_name(self) -> str:
+        """The driver in use."""
+        return self.driver or self.settings.driver or DEFAULT_DRIVER
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy asked for, "auto" included."""
+        return self.strategy or self.settings.strategy or "auto"
+
+    @property
+    def writers(self) -> int:
+        """How many writers: one under "batch", and where the last row of a key must win."""
+        if self.one_writer_reason:
+            return 1
+        return self.parallelism or self.settings.writers
+
+    @property
+    def one_writer_reason(self) -> str:
+        """Why there can be one writer only; empty where there can be more."""
+        if self.transaction == "batch":
+            return "transaction=batch is all or nothing"
+        if self.on_conflict is OnConflict.UPDATE:
+            return "under on_conflict=update the last row of a key must win"
+        return ""
+
+    def chunk_size_for(self, table: Table, metric: str | None) -> int:
+        """Configured rows a chunk, before any limit."""
+        return self.chunk_size or self.settings.chunk_size(metric or table.name.table)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShapePlan:
+    """How rows of one Arrow schema go into one table. Compared by identity.
+
+    positions: of the source's columns that are loaded; casts: one for each.
+    chunk_rows: rows a chunk, within every limit.
+    """
+
+    table: Table
+    positions: tuple[int, ...]
+    casts: tuple[Cast, ...]
+    chunk_plan: ChunkPlan
+    chunk_rows: int
+
+    def encode(self, rows: pa.RecordBatch, locations: tuple[Location, ...]) -> Payload:
+        """Cast and encode a chunk. Raises InputError at the first row that does not fit."""
+        fields = []
+        for position, cast in zip(self.positions, self.casts, strict=True):
+            converted = cast.apply(rows.column(position))
+            if converted.faults:
+                fault = converted.faults[0]
+                raise InputError(
+                    f"{_place(locations, fault.row)}, column {rows.schema.names[position]!r}:"
+                    f" {fault.reason} ({fault.sqlstate}); table {self.table.name}, column"
+                    f" {cast.column.name!r} is {cast.column.declared}"
+                )
+            fields.append(wire.field(converted.values, cast.column.type))
+        return self.chunk_plan.encode(fields)
+
+
+def _place(locations: tuple[Location, ...], row: int) -> Location:
+    for location in locations:
+        if row < location.row_count:
+            return location.part(row, 1)
+        row -= location.row_count
+    raise IndexError(row)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What a load does with one table. metric: the target's key in a source that fans out."""
+
+    table: Table
+    metric: str | None
+    options: LoadOptions
+    strategy: str
+    reason: str
+    configured_rows: int
+
+    def shape(self, schema: pa.Schema, source: str) -> ShapePlan:
+        """Compile for rows of `schema`. Raises InputError, TableError."""
+        positions, columns = self._match(schema, source)
+        target = self._target(columns)
+        plan = find_strategy(self.strategy).plan(target)
+        limit = CAPABILITIES[self.options.driver_name].parameter_limit
+        casts = tuple(
+            compile_cast(schema.field(position).type, column, self.options.cast_options)
+            for position, column in zip(positions, columns, strict=True)
+        )
+        rows = chunk_rows(self.configured_rows, plan.use, limit)
+        return ShapePlan(self.table, positions, casts, plan, rows)
+
+    def _match(self, schema: pa.Schema, source: str) -> tuple[tuple[int, ...], tuple[Column, ...]]:
+        """Find the column of every source column, by name."""
+        names, known = schema.names, {c.name: c for c in self.table.columns}
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f"{source}: column {twice[0]!r} is there twice; rename one of them")
+        unknown = [n for n in names if n not in known and n not in self.options.ignore_columns]
+        if unknown:
+            raise InputError(
+                f"{source}: table {self.table.name} has no column {', '.join(map(repr, unknown))};"
+                f" it has {', '.join(known)}; to leave the data out, name it in --ignore-columns"
+            )
+        loaded = [(i, known[n]) for i, n in enumerate(names) if n in known]
+        loaded = [(i, c) for i, c in loaded if c.name not in self.options.ignore_columns]
+        self._refuse_filled(source, [column for _, column in loaded])
+        missing = [c.name for c in self.table.columns if c.required and c.name not in names]
+        if missing:
+            raise InputError(
+                f"{source} has no column {', '.join(map(repr, missing))}, which table"
+                f" {self.table.name} needs (NOT NULL without a default); add it to the data"
+            )
+        if not loaded:
+            raise InputError(f"{source} has no column that table {self.table.name} takes")
+        return tuple(i for i, _ in loaded), tuple(column for _, column in loaded)
+
+    def _refuse_filled(self, source: str, columns: list[Column]) -> None:
+        for column in columns:
+            if column.generated or column.identity == "a":
+                raise InputError(
+                    f"{source}: the server fills column {column.name!r} of table"
+                    f" {self.table.name} itself; leave it out with --ignore-columns"
+                )
+
+    def _target(self, columns: tuple[Column, ...]) -> Target:
+        options = self.options
+        key = None
+        if options.on_conflict is not OnConflict.ERROR:
+            key = self.table.conflict_key(options.conflict_target)
+            absent = [n for n in key.columns if n not in {c.name for c in columns}]
+            if absent:
+                raise InputError(
+                    f"the data have no column {', '.join(map(repr, absent))}, which key {key.name}"
+                    f" of table {self.table.name} needs for on_conflict={options.on_conflict}"
+                )
+        shared = options.transaction != "chunk"
+        return Target(self.table, columns, options.on_conflict, key, shared)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """A load as it will run. tables: by target key. notices: what a person should know."""
+
+    options: LoadOptions
+    tables: dict[str | None, TablePlan]
+    notices: tuple[str, ...] = ()
+
+    def noting(self, *notices: str) -> LoadPlan:
+        """The plan with more notices."""
+        return replace(self, notices=self.notices + notices)
+
+
+def plan_table(table: Table, metric: str | None, options: LoadOptions) -> TablePlan:
+    """Choose the strategy for a table. Raises TableError for a table with rewrite rules."""
+    if table.rules:
+        raise TableError(
+            f"table {table.name} has the rule {table.rules[0]!r}: INSERT obeys rules and COPY does"
+            " not; replace the rule by a trigger, or load into the table behind it"
+        )
+    strategy, reason = options.strategy_name, "as asked"
+    if strategy == "auto":
+        strategy, reason = choose_strategy(table)
+    return TablePlan(
+        table, metric, options, strategy, reason, options.chunk_size_for(table, metric)
+    )
+
+
+def split_notice(plan: TablePlan, shape: ShapePlan) -> str | None:
+    """What to say where the configured chunk size is over the limit, else None."""
+    if shape.chunk_rows >= plan.configured_rows:
+        return None
+    use, driver = shape.chunk_plan.use, plan.options.driver_name
+    limit = CAPABILITIES[driver].parameter_limit
+    return (
+        f"table {plan.table.name}: {plan.configured_rows:,} rows a chunk make"
+        f" {use.of(plan.configured_rows):,} parameters, {driver} takes {limit:,} a statement:"
+        f" split into chunks of {shape.chunk_rows:,} rows"
+    )
