@@ -49,7 +49,13 @@ _UUID_BYTES = 16
 # Where the two digits of each byte stand in the text, by the text's length.
 _BARE = np.arange(0, 32, 2)
 _HYPHENATED = np.array([0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34])
-_HYPHENS = np.array([8, 13, 18, 23])
+_HYPHENS = [8, 13, 18, 23]
+# Length of the text -> where its bytes are, where its other characters are, and which.
+_UUID_FORMS: dict[int, tuple[NDArray[np.intp], list[int], bytes]] = {
+    36: (_HYPHENATED, _HYPHENS, b"----"),
+    32: (_BARE, [], b""),
+    38: (_HYPHENATED + 1, [0, *(place + 1 for place in _HYPHENS), 37], b"{----}"),
+}
 _UUID = re.compile(r"[0-9a-f]{4}(?:-?[0-9a-f]{4}){7}", re.I | re.ASCII)
 
 
@@ -58,11 +64,11 @@ def uuid_from_text(source: pa.DataType, column: Column, options: CastOptions) ->
         lengths = byte_lengths(values)
         found = np.zeros((len(values), _UUID_BYTES), np.uint8)
         odd = valid_mask(values)
-        for length, places in ((36, _HYPHENATED), (32, _BARE)):
+        for length, form in _UUID_FORMS.items():
             rows = np.flatnonzero(lengths == length)
             if len(rows):
                 texts = values if len(rows) == len(values) else values.take(pa.array(rows))
-                found[rows], odd[rows] = _hex_rows(text_bytes(texts), length, places)
+                found[rows], odd[rows] = _hex_rows(text_bytes(texts).reshape(-1, length), *form)
         done = Converted(fixed_binary(found, valid_mask(values)))
         return patch(done, odd, values, each(_uuid, pa.binary(_UUID_BYTES)))
 
@@ -70,15 +76,14 @@ def uuid_from_text(source: pa.DataType, column: Column, options: CastOptions) ->
 
 
 def _hex_rows(
-    data: NDArray[np.uint8], length: int, places: NDArray[np.intp]
+    characters: NDArray[np.uint8], places: NDArray[np.intp], marks: list[int], expected: bytes
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Bytes of texts of one length, and which texts are no such hex."""
-    characters = data.reshape(-1, length)
     digits = _NIBBLE[characters]
     high, low = digits[:, places], digits[:, places + 1]
     odd = ((high | low) == _NO_DIGIT).any(axis=1)
-    if length == 36:
-        odd |= (characters[:, _HYPHENS] != ord("-")).any(axis=1)
+    for place, mark in zip(marks, expected, strict=True):
+        odd |= characters[:, place] != mark
     return _joined(high, low), odd
 
 
@@ -225,7 +230,7 @@ _MACADDR_FORMS = (
     re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", re.I | re.ASCII),
     re.compile(r"([0-9a-f]{2}-){5}[0-9a-f]{2}", re.I | re.ASCII),
     re.compile(r"[0-9a-f]{6}[:-]?[0-9a-f]{6}", re.I | re.ASCII),
-    re.compile(r"[0-9a-f]{4}[.-][0-9a-f]{4}[.-][0-9a-f]{4}", re.I | re.ASCII),
+    re.compile(r"[0-9a-f]{4}([.-])[0-9a-f]{4}\1[0-9a-f]{4}", re.I | re.ASCII),
 )
 
 

@@ -37,15 +37,16 @@ for _names, _field, _factor in (
 ):
     _UNITS.update(dict.fromkeys(_names.split(), (_field, _factor)))
 
-_NUMBER = r"[+-]?(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})"
+_NUMBER = r"(?:[+-]?\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})"
+_ISO_NUMBER = r"(-?\d{1,18}(?:\.\d{0,18})?)"
 _TOKEN = re.compile(
-    r"(?P<clock>(?P<sign>[+-]?)(?P<h>\d{1,12}):(?P<m>\d{1,2})(?::(?P<s>\d{1,2}(?:\.\d{0,18})?))?)"
-    rf"|(?P<number>{_NUMBER})\s*(?P<unit>[a-z]+)",
+    r"(?:(?P<clock>(?P<sign>[+-]?)(?P<h>\d{1,12}):(?P<m>\d{1,2})(?::(?P<s>\d{1,2}(?:\.\d{0,18})?))?)"
+    rf"|(?P<number>{_NUMBER})\s*(?P<unit>[a-z]+))(?:\s+|\Z)",
     re.I | re.ASCII,
 )
-_BLANKS = re.compile(r"[\s]*", re.ASCII)
-_ISO_DATE = re.compile(rf"({_NUMBER})([YMWD])", re.I | re.ASCII)
-_ISO_TIME = re.compile(rf"({_NUMBER})([HMS])", re.I | re.ASCII)
+_AGO = re.compile(r"\s+ago\Z", re.I | re.ASCII)
+_ISO_DATE = re.compile(rf"{_ISO_NUMBER}([YMWD])", re.I | re.ASCII)
+_ISO_TIME = re.compile(rf"{_ISO_NUMBER}([HMS])", re.I | re.ASCII)
 _ISO_UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day"}
 _ISO_TIME_UNITS = {"H": "hour", "M": "minute", "S": "second"}
 
@@ -113,16 +114,15 @@ def packed_interval(text: str, precision: int = 6) -> bytes:
     if text[:1] in ("P", "p"):
         _read_iso(text[1:], total)
         return total.packed(False, precision)
-    words = text.removeprefix("@")
-    ago = words.lower().endswith("ago")
-    _read_words(words[:-3] if ago else words, total)
-    return total.packed(ago, precision)
+    words, ago = _AGO.subn("", text.removeprefix("@").lstrip())
+    _read_words(words, total)
+    return total.packed(ago > 0, precision)
 
 
 def _read_words(text: str, total: _Sum) -> None:
-    position = _after_blanks(text, 0)
-    if position == len(text):
+    if not text:
         raise _unreadable()
+    position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
@@ -133,12 +133,7 @@ def _read_words(text: str, total: _Sum) -> None:
             total.add(Fraction(match["number"].removesuffix(".")), _singular(match["unit"].lower()))
         else:
             raise _unreadable()
-        position = _after_blanks(text, match.end())
-
-
-def _after_blanks(text: str, position: int) -> int:
-    match = _BLANKS.match(text, position)
-    return position if match is None else match.end()
+        position = match.end()
 
 
 _SINGULAR = {

@@ -18,10 +18,12 @@ from batchbench.casts.outcome import (
     Kernel,
     Mask,
     Plan,
+    Reader,
     UnfitError,
     arrow,
     checked,
     each,
+    each_distinct,
     exact,
     numbers,
     parsed,
@@ -138,8 +140,10 @@ def int_from_text(source: pa.DataType, column: Column, options: CastOptions) -> 
             raise UnfitError("22003", out_of_range)
         return int(text)
 
+    reader = Reader(r"^-?[0-9]{1,18}$", fast, each_distinct(slow, pa.int64()))
+
     def kernel(values: pa.Array) -> Converted:
-        wide = parsed(values, fast, each(slow, pa.int64()))
+        wide = parsed(values, reader)
         done = narrow(wide.values)
         return Converted(done.values, _joined(wide, done))
 
@@ -220,6 +224,7 @@ def float_from_decimal(source: pa.DataType, column: Column, options: CastOptions
 
 
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.I | re.ASCII)
+_FLOAT_SHAPE = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INFINITE = r"^[+-]?[iI]"
 _ZERO = r"^[+-]?[0.]+([eE].*)?$"
 
@@ -235,8 +240,10 @@ def float_from_text(source: pa.DataType, column: Column, options: CastOptions) -
             raise UnfitError("22P02", "not a number")
         return fast(pa.array([text.lstrip("+")]))[0].as_py()
 
+    reader = Reader(_FLOAT_SHAPE, fast, each_distinct(slow, target))
+
     def kernel(values: pa.Array) -> Converted:
-        done = parsed(values, fast, each(slow, target))
+        done = parsed(values, reader)
         found = numbers(done.values)
         # Arrow reads 1e400 as infinity and 1e-400 as 0.
         lost = _unless(np.isinf(found), values, _INFINITE)

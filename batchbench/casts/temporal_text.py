@@ -17,13 +17,21 @@ import pyarrow.compute as pc
 
 from batchbench.casts.outcome import (
     CastOptions,
+    Converted,
+    Kernel,
     Plan,
+    Reader,
     UnfitError,
     arrow,
+    byte_lengths,
     checked,
     each,
+    each_distinct,
     numbers,
     parsed,
+    patch,
+    reject,
+    text_bytes,
     valid_mask,
 )
 from batchbench.casts.temporal import (
@@ -53,7 +61,7 @@ _TIME = (
 _DATE_TIME = re.compile(
     r"(?P<year>\d{3,7})-(?P<month>\d{1,2})-(?P<day>\d{1,2})"
     rf"(?:(?:\s*T\s*|\s+){_TIME})?"
-    r"(?:\s*(?P<zone>Z|UTC|GMT|[+-]\d{1,2}(?:(?::?\d\d){1,2})?))?"
+    r"(?:\s*(?P<zone>Z|UTC|GMT|[+-](?:\d{4}|\d{6}|\d{1,2}(?::\d\d){0,2})))?"
     r"(?:\s*(?P<era>AD|BC))?",
     re.I | re.ASCII,
 )
@@ -139,20 +147,25 @@ def _shifted(micro: int, shift: Shift, zone: str) -> int:
     return int(found[0])
 
 
+def _instant(text: str) -> tuple[int, bool]:
+    """Microseconds since 2000, and whether the text says its offset from UTC."""
+    days, day_us, offset_s = _moment(text, "timestamp")
+    micro = days * DAY_US + day_us - (offset_s or 0) * 1_000_000
+    if not TIMESTAMP_MIN <= micro < TIMESTAMP_END:
+        raise UnfitError("22008", BEYOND_CALENDAR)
+    return micro, offset_s is not None
+
+
 def _timestamp(column: Column, zone: str | None) -> Callable[[str], int]:
     """A converter of one text into microseconds since 2000."""
-    kind = column.type.kind
-    instants = kind == "timestamptz"
+    instants = column.type.kind == "timestamptz"
 
     def convert(text: str) -> int:
         endless = _ENDLESS.get(text.lower())
         if endless is not None:
             return 2**63 - 1 if endless > 0 else -(2**63)
-        days, day_us, offset_s = _moment(text, kind)
-        micro = days * DAY_US + day_us - (offset_s or 0) * 1_000_000
-        if not TIMESTAMP_MIN <= micro < TIMESTAMP_END:
-            raise UnfitError("22008", BEYOND_CALENDAR)
-        if instants == (offset_s is not None) or text.lower() == "epoch":
+        micro, zoned = _instant(text)
+        if instants == zoned or text.lower() == "epoch":
             return micro
         if zone is None:
             raise UnfitError("22007", _NO_OFFSET if instants else _OFFSET)
@@ -190,53 +203,89 @@ def _time(text: str) -> int:
 
 # ------------------------------------------------------------------ whole columns
 
+_CLOCK_SHAPE = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+_DATE_SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_NAIVE_SHAPE = rf"^{_DATE_SHAPE}([ T]{_CLOCK_SHAPE})?$"
+_ZONED_SHAPE = rf"^{_DATE_SHAPE}[ T]{_CLOCK_SHAPE}(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$"
+_OFFSET_FROM = 16  # where the offset may begin: after 2024-12-31 23:59
+_LENGTH_WITH_MICROSECONDS = 26  # 2024-12-31 23:59:59.999999, without an offset
+
 
 def _tidy(values: pa.Array) -> pa.Array:
     """Cut off blanks, a blank before the offset, and zeros beyond microseconds."""
     trimmed = pc.ascii_trim_whitespace(values)
-    joined = pc.replace_substring_regex(trimmed, r"^(\d{4}-.*:.*\d) +([+-]\d)", r"\1\2")
-    return pc.replace_substring_regex(joined, r"(\.\d{6})0+", r"\1")
+    for sign in "+-":
+        places = numbers(pc.find_substring(trimmed, f" {sign}"))
+        if int(places.min(initial=_OFFSET_FROM, where=places > 0)) >= _OFFSET_FROM:
+            trimmed = pc.replace_substring(trimmed, f" {sign}", sign, max_replacements=1)
+    if int(byte_lengths(trimmed).max(initial=0)) <= _LENGTH_WITH_MICROSECONDS:
+        return trimmed
+    return pc.replace_substring_regex(trimmed, r"(\.[0-9]{6})0+", r"\1")
 
 
-def _after_year_0(found: pa.Array) -> pa.Array:
-    """Microseconds since 1970 into those since 2000. Arrow's parser knows a year 0."""
+def _since_2000(found: pa.Array) -> pa.Array:
+    """Arrow's microseconds since 1970 as PostgreSQL's. Arrow's parser knows a year 0."""
     raw = integers(found)
-    valid = valid_mask(found)
     if bool((raw < _YEAR_1_US).any()):
         raise UnfitError("22008", "year 0")
-    return arrow(raw - EPOCH_US, pa.int64(), valid)
+    return arrow(raw - EPOCH_US, pa.int64(), valid_mask(found))
 
 
 def _naive(values: pa.Array) -> pa.Array:
-    return _after_year_0(values.cast(pa.timestamp("us")))
+    return _since_2000(values.cast(pa.timestamp("us")))
 
 
 def _zoned(values: pa.Array) -> pa.Array:
-    return _after_year_0(values.cast(pa.timestamp("us", "UTC")))
+    found = _since_2000(values.cast(pa.timestamp("us", "UTC")))
+    if _any_large_offset(values.drop_null()):
+        raise UnfitError("22009", "time zone offset out of range")
+    return found
 
 
-def _moved(found: pa.Array, shift: Shift, zone: str) -> pa.Array:
-    micro, bad = shift(numbers(found), zone)
-    if bool((bad & valid_mask(found)).any()):
-        raise UnfitError("22008", NOT_ONE_INSTANT)
-    return arrow(micro, pa.int64(), valid_mask(found))
+def _any_large_offset(values: pa.Array) -> bool:
+    """Whether a time that Arrow has parsed is 16 hours or more off UTC, which it lets pass."""
+    characters, ends = text_bytes(values), np.cumsum(byte_lengths(values))
+    if bool((characters[ends - 1] == ord("Z")).all()):
+        return False
+    for width in (len("+00:00"), len("+0000"), len("+00")):
+        sign, tens, ones = (characters[ends - width + place] for place in range(3))
+        hours = (tens - np.uint8(ord("0"))) * 10 + (ones - np.uint8(ord("0")))
+        signed = (sign == ord("+")) | (sign == ord("-"))
+        if bool((signed & (hours >= _LARGEST_OFFSET_S // 3600)).any()):
+            return True
+    return False
 
 
 def timestamp_from_text(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
+    """Text with an offset into timestamptz, without one into timestamp; else assume_timezone."""
     instants = column.type.kind == "timestamptz"
     zone = options.assume_timezone and zone_of(source, column, options, "")
-    first, second = (_zoned, _naive) if instants else (_naive, _zoned)
+    slow: Kernel = each_distinct(_timestamp(column, zone), pa.int64())
+    if zone:
+        slow = _other_kind(instants, zone, slow)
+    reader = Reader(
+        _ZONED_SHAPE if instants else _NAIVE_SHAPE, _zoned if instants else _naive, slow
+    )
+    return checked(precise(column, lambda values: parsed(values, reader, _tidy)))
 
-    def fast(values: pa.Array) -> pa.Array:
-        if not zone:
-            return first(values)
-        try:
-            return first(values)
-        except pa.ArrowInvalid:
-            return _moved(second(values), to_utc if instants else to_local, zone)
 
-    slow = each(_timestamp(column, zone), pa.int64())
-    return checked(precise(column, lambda values: parsed(values, fast, slow, _tidy)))
+def _other_kind(instants: bool, zone: str, slow: Kernel) -> Kernel:
+    """A kernel for text that has an offset where the column has none, or the other way round."""
+    reader = Reader(
+        _NAIVE_SHAPE if instants else _ZONED_SHAPE,
+        _naive if instants else _zoned,
+        each(lambda text: _instant(text)[0], pa.int64()),
+    )
+    shift = to_utc if instants else to_local
+
+    def kernel(values: pa.Array) -> Converted:
+        odd = ~reader.fitting(values) & valid_mask(values)
+        read = reader.read(pc.if_else(pa.array(odd), pa.scalar(None, values.type), values))
+        micro, bad = shift(numbers(read.values), zone)
+        done = Converted(arrow(micro, pa.int64(), valid_mask(read.values)), read.faults)
+        return patch(reject(done, bad, "22008", NOT_ONE_INSTANT), odd, values, slow)
+
+    return kernel
 
 
 def date_from_text(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
@@ -247,7 +296,8 @@ def date_from_text(source: pa.DataType, column: Column, options: CastOptions) ->
             raise UnfitError("22008", "year 0")
         return arrow(days - EPOCH_DAYS, pa.int32(), valid_mask(found))
 
-    return checked(lambda values: parsed(values, fast, each(_date, pa.int32())))
+    reader = Reader(rf"^{_DATE_SHAPE}$", fast, each_distinct(_date, pa.int32()))
+    return checked(lambda values: parsed(values, reader))
 
 
 def time_from_text(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
@@ -261,5 +311,5 @@ def time_from_text(source: pa.DataType, column: Column, options: CastOptions) ->
         found = first_day.cast(pa.timestamp("us"))
         return arrow(integers(found), pa.int64(), valid_mask(found))
 
-    slow = each(_time, pa.int64())
-    return checked(precise(column, lambda values: parsed(values, fast, slow)))
+    reader = Reader(rf"^{_CLOCK_SHAPE}$", fast, each_distinct(_time, pa.int64()))
+    return checked(precise(column, lambda values: parsed(values, reader)))

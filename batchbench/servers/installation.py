@@ -20,7 +20,6 @@ from typing import Any
 from batchbench.config import child_environment
 from batchbench.errors import ConfigError, ServerError
 
-
 _NOT_TO_RUN = shutil.ignore_patterns("__pycache__", "include", "*.a")
 
 

@@ -20,8 +20,9 @@ from batchbench.errors import InputError
 from batchbench.sources.files import ByteReader, Bytes
 from batchbench.sources.source import OneTable, SchemaKind, located, unique_names
 
-BLOCK_BYTES = 2 << 20
-"""Bytes parsed at a time; also the longest row."""
+BLOCK_BYTES = (1 << 20, 8 << 20)
+"""Bytes parsed at a time, and so the longest row: a file that has longer rows is read on with the
+second. Small, because pyarrow reads up to 32 blocks ahead."""
 
 HEADER_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -78,6 +79,25 @@ class DelimitedSource(OneTable):
         return names, end
 
     def _pieces(self) -> Iterator[pa.RecordBatch]:
+        rows_read = 0
+        for block_bytes in BLOCK_BYTES[:1] if self.one_shot else BLOCK_BYTES:
+            position = 0
+            try:
+                for piece in self._parsed(block_bytes):
+                    new = piece.slice(max(0, rows_read - position))
+                    position += piece.num_rows
+                    rows_read = max(rows_read, position)
+                    yield new
+            except _RowTooLongError:
+                continue  # again with longer blocks, past the rows that were handed out
+            return
+        advice = "save the stream to a file" if self.one_shot else "use Parquet or NDJSON"
+        raise InputError(
+            f"{self.name}, after row {rows_read:,}: a row is longer than {block_bytes >> 20} MiB; "
+            f"repair a quote that is never closed, or {advice} for rows of such length"
+        )
+
+    def _parsed(self, block_bytes: int) -> Iterator[pa.RecordBatch]:
         names, header_bytes = self._read_header()
         with self._data.open() as reader:
             _skip(reader, header_bytes)
@@ -85,13 +105,16 @@ class DelimitedSource(OneTable):
                 return
             rows_read = 0
             last = None
-            watch = _QuoteWatch(reader)
-            blocks = self._blocks(watch, names)
+            watch = _QuoteWatch(reader, 2 * block_bytes)
+            refused: list[Any] = []
+            blocks = self._blocks(watch, names, block_bytes, refused)
             while True:
                 try:
                     piece = next(blocks, None)
                 except pa.ArrowInvalid as error:
                     # from None: pyarrow's message holds the row
+                    if refused:
+                        raise self._wrong_width(refused[0]) from None
                     raise self._broken(str(error), rows_read) from None
                 if piece is None:
                     break
@@ -104,13 +127,20 @@ class DelimitedSource(OneTable):
                 "file or get a complete copy"
             )
 
-    def _blocks(self, file: _QuoteWatch, names: list[str]) -> Iterator[pa.RecordBatch]:
-        read = pcsv.ReadOptions(column_names=names, use_threads=False, block_size=BLOCK_BYTES)
+    def _blocks(
+        self, file: _QuoteWatch, names: list[str], block_bytes: int, refused: list[Any]
+    ) -> Iterator[pa.RecordBatch]:
+        read = pcsv.ReadOptions(column_names=names, use_threads=False, block_size=block_bytes)
+
+        def refuse(row: Any) -> str:  # pyarrow swallows what a handler raises
+            refused.append(row)
+            return "error"
+
         parse = pcsv.ParseOptions(
             delimiter=self._delimiter,
             newlines_in_values=True,
             ignore_empty_lines=len(names) > 1,
-            invalid_row_handler=self._refuse,
+            invalid_row_handler=refuse,
         )
         convert = pcsv.ConvertOptions(
             column_types={name: pa.string() for name in names},
@@ -121,23 +151,25 @@ class DelimitedSource(OneTable):
         with pa.PythonFile(file, mode="r") as stream:
             yield from pcsv.open_csv(stream, read, parse, convert)
 
-    def _refuse(self, row: Any) -> str:
-        raise InputError(
+    def _wrong_width(self, row: Any) -> InputError:
+        return InputError(
             f"{self.name}, row {row.number:,}: has {row.actual_columns} fields, the header has "
             f"{row.expected_columns}; repair the row, or quote fields that hold a "
             f"{self._delimiter!r}"
         )
 
-    def _broken(self, message: str, rows_read: int) -> InputError:
+    def _broken(self, message: str, rows_read: int) -> Exception:
+        # pyarrow has one class for all of them
         where = f"{self.name}, after row {rows_read:,}"
         if "UTF8" in message:
             return InputError(f"{where}: is not UTF-8 text; convert the file to UTF-8")
         if "straddl" in message:
-            return InputError(
-                f"{where}: a row is longer than {BLOCK_BYTES >> 20} MiB; a quote that is never "
-                "closed? Repair the file, or load such rows from Parquet or NDJSON"
-            )
+            return _RowTooLongError()
         return InputError(f"{where}: is not valid CSV; repair the file")
+
+
+class _RowTooLongError(Exception):
+    """A row does not fit into a block."""
 
 
 def _record_end(head: bytes, start: int) -> int | None:
@@ -165,8 +197,9 @@ class _QuoteWatch:
 
     closed = False
 
-    def __init__(self, reader: ByteReader) -> None:
+    def __init__(self, reader: ByteReader, tail_bytes: int) -> None:
         self._reader = reader
+        self._tail_bytes = tail_bytes
         self._quotes = 0
         self._tail = b""
 
@@ -174,7 +207,7 @@ class _QuoteWatch:
         part = self._reader.read(size)
         self._quotes += part.count(b'"')
         if part:
-            self._tail = (self._tail + part)[-2 * BLOCK_BYTES :]
+            self._tail = (self._tail + part)[-self._tail_bytes :]
         return part
 
     def left_open(self, last_value: str | None) -> bool:

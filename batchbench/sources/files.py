@@ -205,10 +205,13 @@ def open_raw(path: Path, name: str) -> BinaryIO:
 
 
 def _not_empty(reader: ByteReader) -> ByteReader:
-    if not reader.peek(1):
+    try:
+        if not reader.peek(1):
+            raise InputError(
+                f"{reader.name}: is empty, not even a header or one record is in it; "
+                "check what should have written it"
+            )
+    except InputError:  # also where the first bytes cannot be decompressed
         reader.close()
-        raise InputError(
-            f"{reader.name}: is empty, not even a header or one record is in it; "
-            "check what should have written it"
-        )
+        raise
     return reader

@@ -14,6 +14,7 @@ their own.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class HealthSource:
         return dict(self._not_loaded)
 
     def remarks(self) -> Mapping[str, int]:
-        """Keys without a column, and values that were converted, of the latest reading."""
+        """Keys with a value but no column, and conversions, counted in the latest reading."""
         return dict(self._remarks)
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
@@ -121,6 +122,8 @@ class HealthSource:
                     "give it with --user-id"
                 )
             for key in row.keys() - known[metric]:
+                if row[key] is None:
+                    continue  # flat records bring the keys of all metrics, as nulls
                 self._remarks[f"{metric}: key {key!r} has no column, left out"] += 1
             yield metric, row
 
@@ -165,6 +168,7 @@ class HealthSource:
                 while part := stream.read(_READ_BYTES):
                     self._spool.write(part)
             self._spool.flush()
+            weakref.finalize(self, self._spool.close)
         return FileBytes(self._spool.name, self.name)
 
 

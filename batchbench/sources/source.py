@@ -108,31 +108,34 @@ def regroup(
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for piece in pieces:
-        if piece.num_rows == 0:
-            continue
-        if held and (piece.schema != held[0].schema or size + piece.nbytes > max_bytes):
+        if held and piece.schema != held[0].schema:
             yield _joined(held)
             held, rows, size = [], 0, 0
-        for part in _cut(piece, max_rows - rows, max_rows, max_bytes):
-            held.append(part)
-            rows += part.num_rows
-            size += part.nbytes
-            if rows >= max_rows or size >= max_bytes:
+        for part in _bounded(piece, max_bytes):
+            if held and size + part.nbytes > max_bytes:
                 yield _joined(held)
                 held, rows, size = [], 0, 0
+            offset = 0
+            while offset < part.num_rows:
+                taken = part.slice(offset, max_rows - rows)
+                held.append(taken)
+                offset += taken.num_rows
+                rows += taken.num_rows
+                size += taken.nbytes
+                if rows == max_rows:
+                    yield _joined(held)
+                    held, rows, size = [], 0, 0
     if held:
         yield _joined(held)
 
 
-def _cut(
-    piece: pa.RecordBatch, first_rows: int, max_rows: int, max_bytes: int
-) -> Iterator[pa.RecordBatch]:
+def _bounded(piece: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    if piece.num_rows == 0:
+        return
     row_bytes = max(1, -(-piece.nbytes // piece.num_rows))
-    most = max(1, min(max_rows, max_bytes // row_bytes))
-    start, length = 0, min(first_rows, most)
-    while start < piece.num_rows:
-        yield from _within(piece.slice(start, length), max_bytes)
-        start, length = start + length, most
+    step = max(1, max_bytes // row_bytes)
+    for start in range(0, piece.num_rows, step):
+        yield from _within(piece.slice(start, step), max_bytes)
 
 
 def _within(part: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
