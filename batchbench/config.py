@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -422,6 +422,13 @@ def child_environment(
         else:
             kept[name] = value
     return kept
+
+
+def choose_allocator(environ: MutableMapping[str, str] | None = None) -> None:
+    """Let Arrow use the system's allocator, unless the user chose one: its own keeps about 40 MB
+    more of what a load has freed. To be called before pyarrow is imported.
+    """
+    (os.environ if environ is None else environ).setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def docker_host(environ: Mapping[str, str] | None = None) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from batchbench.config import ChunkSetting, Settings
 from batchbench.drivers import CAPABILITIES
-from batchbench.limits import PROTOCOL_PARAMETERS, values_use
-from batchbench.strategies import find_strategy
+from batchbench.limits import PROTOCOL_PARAMETERS, ParameterUse, values_use
 
 UNSET_STRATEGY = "values"
 """What a chunk size is held against where no strategy is configured: the narrowest."""
@@ -57,15 +56,19 @@ class ChunkVerdict:
 
 
 def chunk_verdict(
-    table: str, column_count: int, setting: ChunkSetting, settings: Settings
+    table: str,
+    column_count: int,
+    setting: ChunkSetting,
+    settings: Settings,
+    use_of: Callable[[str], ParameterUse],
 ) -> ChunkVerdict:
     """Hold a chunk size against a table of `column_count` inserted columns.
 
-    Raises ConfigError where the configured strategy is unknown, ValueError where not even one
-    row fits a VALUES statement.
+    use_of: what a strategy spends on so many columns. Raises ValueError where not even one row
+    fits a VALUES statement.
     """
     strategy, driver = settings.strategy, settings.driver
-    use = find_strategy(strategy or UNSET_STRATEGY).use(column_count)
+    use = use_of(strategy or UNSET_STRATEGY)
     limit = CAPABILITIES[driver].parameter_limit if driver else PROTOCOL_PARAMETERS
     values = values_use(column_count)
     limits = {name: driver.parameter_limit for name, driver in CAPABILITIES.items()}

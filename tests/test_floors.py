@@ -18,6 +18,7 @@ FLOORS = [
     {"sync", "harness"},
     {"recommend", "gate", "compare", "plot", "report"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

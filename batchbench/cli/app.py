@@ -1,0 +1,81 @@
+"""The commands, and what their errors become."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from batchbench import __version__
+from batchbench.cli.check import check_command
+from batchbench.cli.console import report_error
+from batchbench.cli.generate import generate_command
+from batchbench.cli.load import load_command
+from batchbench.cli.recommend import recommend_command
+from batchbench.cli.sweep import sweep_command
+from batchbench.engine import LoadError
+from batchbench.errors import BatchbenchError
+
+INTERRUPTED = 130
+NOTHING_SENT = 2
+STOPPED = 4
+
+app = typer.Typer(
+    name="batchbench",
+    help="Load batches into PostgreSQL, and find by measurement the chunk size, parallelism,"
+    " strategy and driver to load them with.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _command(name: str, function: Callable[..., int]) -> None:
+    """Register a command: what it returns is the exit code, each of our errors is one message."""
+
+    @functools.wraps(function)
+    def coded(*arguments: Any, **options: Any) -> None:
+        raise typer.Exit(_guarded(function, *arguments, **options))
+
+    app.command(name)(coded)
+
+
+def _guarded(function: Callable[..., int], *arguments: Any, **options: Any) -> int:
+    try:
+        return function(*arguments, **options)
+    except KeyboardInterrupt:
+        report_error("interrupted")
+        return INTERRUPTED
+    except LoadError as error:
+        report_error(str(error))
+        return STOPPED
+    except BatchbenchError as error:
+        report_error(str(error))
+        return NOTHING_SENT
+
+
+_command("sweep", sweep_command)
+_command("load", load_command)
+_command("recommend", recommend_command)
+_command("check", check_command)
+_command("generate", generate_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"batchbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of the program itself."""

@@ -1,0 +1,160 @@
+"""batchbench check"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table as Grid
+
+from batchbench.cli.console import note, out, print_json
+from batchbench.cli.options import (
+    AsJson,
+    DataDir,
+    Dsn,
+    EnvFile,
+    ServerSpec,
+    profile_metrics,
+    read_settings,
+    server_of_the_user,
+)
+from batchbench.config import ChunkSetting, Settings
+from batchbench.drivers import connect, read_table
+from batchbench.engine.plan import DEFAULT_DRIVER
+from batchbench.errors import ConfigError, TableError
+from batchbench.limits import ParameterUse
+from batchbench.preflight import ChunkVerdict, chunk_verdict
+from batchbench.profile import PROFILES
+from batchbench.strategies import find_strategy
+from batchbench.table import TableName, parse_table_name
+
+FAILED = 1
+
+
+def check_command(
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="A table to check, table or schema.table; may be repeated."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Metrics whose tables to check, with commas. Default: all five."),
+    ] = None,
+    dsn: Dsn = None,
+    server: ServerSpec = None,
+    data_dir: DataDir = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> int:
+    """Hold the configured BATCH_* values against live tables and driver limits.
+
+    Exit code 1 where the configured strategy and driver could not send a configured chunk in one
+    statement. Where no strategy is configured, VALUES is meant.
+    """
+    if table and profile is not None:
+        raise ConfigError("--table and --profile exclude each other: give one of them")
+    settings = read_settings(env_file)
+    names = [parse_table_name(text) for text in table or []]
+    with server_of_the_user(dsn, server, data_dir) as opened:
+        if names:
+            verdicts = asyncio.run(_tables(opened.dsn, names, settings))
+        else:
+            verdicts = asyncio.run(_profile(opened.dsn, profile_metrics(profile), settings))
+    if as_json:
+        print_json([_as_dict(verdict) for verdict in verdicts])
+    else:
+        _show(verdicts)
+    return FAILED if any(verdict.over for verdict in verdicts) else 0
+
+
+def _verdict(
+    table: str, column_count: int, setting: ChunkSetting, settings: Settings
+) -> ChunkVerdict:
+    def use_of(strategy: str) -> ParameterUse:
+        return find_strategy(strategy).use(column_count)
+
+    return chunk_verdict(table, column_count, setting, settings, use_of)
+
+
+async def _tables(dsn: str, names: list[TableName], settings: Settings) -> list[ChunkVerdict]:
+    session = await connect(DEFAULT_DRIVER, dsn)
+    try:
+        return [
+            _verdict(
+                str(name),
+                len((await read_table(session, name)).inserted_by_default),
+                settings.chunk_setting(name.table),
+                settings,
+            )
+            for name in names
+        ]
+    finally:
+        await session.close()
+
+
+async def _profile(dsn: str, metrics: list[str], settings: Settings) -> list[ChunkVerdict]:
+    """The profile's tables as they are on the server; as the profile has them where missing."""
+    session = await connect(DEFAULT_DRIVER, dsn)
+    verdicts, missing = [], []
+    try:
+        for metric in metrics:
+            profile = PROFILES[metric]
+            try:
+                live = await read_table(session, TableName(profile.table_name))
+                column_count = len(live.inserted_by_default)
+            except TableError:
+                column_count = len(profile.arrow_schema)
+                missing.append(profile.table_name)
+            verdicts.append(
+                _verdict(profile.table_name, column_count, settings.chunk_setting(metric), settings)
+            )
+    finally:
+        await session.close()
+    if missing:
+        note(f"not on the server, checked as the profile has them: {', '.join(missing)}")
+    return verdicts
+
+
+def _show(verdicts: list[ChunkVerdict]) -> None:
+    drivers = list(verdicts[0].limits)
+    grid = Grid(box=box.SIMPLE_HEAD)
+    grid.add_column("table")
+    for title in ("columns", "chunk", "parameters", *(f"max {name}" for name in drivers)):
+        grid.add_column(title, justify="right")
+    grid.add_column("verdict")
+    for verdict in verdicts:
+        grid.add_row(
+            verdict.table,
+            str(verdict.column_count),
+            f"{verdict.setting.value:,}",
+            f"{verdict.parameters:,}",
+            *(f"{verdict.largest[name]:,}" for name in drivers),
+            "[red]over the limit[/]" if verdict.over else "[green]ok[/]",
+        )
+    out.print(grid)
+    for verdict in verdicts:
+        origin = verdict.setting.origin
+        out.print(
+            f"{verdict.table}: {verdict.setting.variable}={verdict.setting.value} ({origin}):"
+            f" {verdict.sentence}",
+            markup=False,
+        )
+
+
+def _as_dict(verdict: ChunkVerdict) -> dict[str, object]:
+    return {
+        "table": verdict.table,
+        "columns": verdict.column_count,
+        "variable": verdict.setting.variable,
+        "chunk_size": verdict.setting.value,
+        "origin": verdict.setting.origin,
+        "strategy": verdict.strategy,
+        "driver": verdict.driver,
+        "parameters": verdict.parameters,
+        "limits": dict(verdict.limits),
+        "largest_chunk": dict(verdict.largest),
+        "over": verdict.over,
+        "verdict": verdict.sentence,
+    }

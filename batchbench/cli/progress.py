@@ -1,0 +1,75 @@
+"""Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from batchbench.accounting import LoadResult
+from batchbench.cli.console import note
+from batchbench.events import ChunkWritten, Event, LoadEnded, LoadStarted, Notice
+
+_PLAIN_EVERY_S = 10.0
+
+
+class LoadProgress:
+    """Listens to a load. `result` is there once the load has ended, well or not."""
+
+    def __init__(self, console: Console) -> None:
+        self.result: LoadResult | None = None
+        self._console = console
+        self._rows = self._bytes = 0
+        self._started = self._said = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.fields[rows]:>14,} rows"),
+            TextColumn("{task.fields[rows_per_s]:>12,.0f} rows/s"),
+            TextColumn("{task.fields[mb_per_s]:>8,.1f} MB/s"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("load", total=None, rows=0, rows_per_s=0.0, mb_per_s=0.0)
+
+    def __enter__(self) -> LoadProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def listen(self, event: Event) -> None:
+        """Take one event of the engine."""
+        match event:
+            case LoadStarted():
+                self._started = self._said = time.monotonic()
+                self._console.print(
+                    f"load id: {event.load_id} ({event.driver}, writers: {event.writers})"
+                )
+            case Notice():
+                note(event.text)
+            case ChunkWritten():
+                self._count(event)
+            case LoadEnded():
+                self.result = event.result
+
+    def _count(self, event: ChunkWritten) -> None:
+        now = time.monotonic()
+        self._rows += event.row_count
+        self._bytes += event.byte_count
+        seconds = max(now - self._started, 1e-9)
+        rows_per_s, mb_per_s = self._rows / seconds, self._bytes / 1e6 / seconds
+        self._bar.update(self._task, rows=self._rows, rows_per_s=rows_per_s, mb_per_s=mb_per_s)
+        if not self._console.is_terminal and now - self._said >= _PLAIN_EVERY_S:
+            self._said = now
+            self._console.print(
+                f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s"
+            )

