@@ -51,6 +51,7 @@ def test_numpy_narrowing_traps() -> None:
 def test_nan_is_a_value_and_not_null() -> None:
     check(pa.array([NAN, None]), column("float8"), [NAN, None])
     check(pa.array([NAN, None]), column("float4"), [NAN, None])
+    check(pa.array([NAN, 0.5]), column("float4"), [NAN, 0.5])  # without a null in the column too
     check(pa.array([NAN, None]), column("numeric"), ["NaN", None])
     check(pa.array([NAN, None]), column("text"), ["NaN", None])
 
