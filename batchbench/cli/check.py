@@ -6,10 +6,8 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table as Grid
 
-from batchbench.cli.console import note, out, print_json
+from batchbench.cli.console import figures_grid, note, out, print_json
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -119,7 +117,7 @@ async def _profile(dsn: str, metrics: list[str], settings: Settings) -> list[Chu
 
 def _show(verdicts: list[ChunkVerdict]) -> None:
     drivers = list(verdicts[0].limits)
-    grid = Grid(box=box.SIMPLE_HEAD)
+    grid = figures_grid()
     grid.add_column("table")
     for title in ("columns", "chunk", "parameters", *(f"max {name}" for name in drivers)):
         grid.add_column(title, justify="right")

@@ -5,11 +5,36 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table as Grid
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_PLAIN_WIDTH = 160  # of tables that go to a file or pipe
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return (
+        console
+        if console.is_terminal
+        else Console(stderr=stderr, highlight=False, soft_wrap=True, width=_PLAIN_WIDTH)
+    )
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+
+def figures_grid(title: str | None = None) -> Grid:
+    """An empty table of figures, narrow enough for 80 columns."""
+    return Grid(
+        box=box.SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+    )
 
 
 def report_error(message: str) -> None:

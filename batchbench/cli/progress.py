@@ -6,11 +6,12 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from batchbench.accounting import LoadResult
 from batchbench.cli.console import note
 from batchbench.events import ChunkWritten, Event, LoadEnded, LoadStarted, Notice
+from batchbench.harness import Preparing, SweepEvent, SweepNotice, SweepStarted, TrialEnded
 
 _PLAIN_EVERY_S = 10.0
 
@@ -72,4 +73,66 @@ class LoadProgress:
             self._said = now
             self._console.print(
                 f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s"
+            )
+
+
+class SweepProgress:
+    """Listens to a sweep: a live bar with rows/s and time left, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = time.monotonic()
+        self._bar = Progress(
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} loads"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, left="")
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def listen(self, event: SweepEvent) -> None:
+        """Take one event of the harness."""
+        match event:
+            case SweepStarted():
+                stored = f", {event.stored} trials stored" if event.stored else ""
+                self._console.print(f"run {event.run_id} in {event.folder}{stored}", markup=False)
+            case Preparing():
+                self._bar.update(self._task, description=f"preparing {event.table}")
+            case SweepNotice():
+                note(event.text)
+            case TrialEnded():
+                self._trial(event)
+
+    def _trial(self, event: TrialEnded) -> None:
+        record = event.record
+        speed = f"{record.rows_per_s:,.0f} rows/s" if record.rows_per_s else record.status
+        left = f"{event.time_left_s:,.0f} s left"
+        self._bar.update(
+            self._task,
+            completed=event.done,
+            total=event.total,
+            left=left,
+            description=f"{record.trial_id}: {speed}",
+        )
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= _PLAIN_EVERY_S:
+            self._said = now
+            self._console.print(
+                f"{event.done}/{event.total} loads, {left}; {record.trial_id}: {speed}",
+                markup=False,
             )

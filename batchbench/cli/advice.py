@@ -1,0 +1,82 @@
+"""How a recommendation looks: ranking, goal, and the block to paste."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import groupby
+
+from batchbench.cli.console import figures_grid, out, print_json, warn
+from batchbench.recommend import RankingRow, Recommendation, env_text, ranking, recommend
+from batchbench.results import Run
+
+GOAL_FAILED = 1
+_BEST_SHOWN = 8
+
+
+def show_advice(run: Run, *, as_json: bool) -> Recommendation:
+    """Print what a run says; return the recommendation. Raises InputError where it says nothing."""
+    rows = ranking(run)
+    advice = recommend(run)
+    for warning in run.warnings:
+        warn(warning)
+    for remark in advice.remarks:
+        warn(remark)
+    if as_json:
+        print_json(_as_dict(rows, advice))
+        return advice
+    for table, of_table in groupby(rows, key=lambda row: row.table):
+        _show_ranking(table, list(of_table), {row.way for row in advice.chosen})
+    for goal in advice.goals:
+        best = f"; best: {goal.best.way}, {goal.best.figures}" if goal.best else ""
+        verdict = "[green]goal met[/]" if goal.met else "[red]goal missed[/]"
+        out.print(f"{goal.table}: {verdict} (10,000 rows in under 5 s and 500 MB){best}")
+    out.print()
+    out.print(env_text(advice), markup=False, end="")
+    return advice
+
+
+def goal_exit_code(advice: Recommendation) -> int:
+    """1 where no configuration of a table meets the goal."""
+    return 0 if advice.goal_met else GOAL_FAILED
+
+
+def _show_ranking(table: str, rows: list[RankingRow], chosen: set[object]) -> None:
+    """The fastest configurations, and the chosen one wherever it stands."""
+    grid = figures_grid(table)
+    for title in ("strategy", "driver"):
+        grid.add_column(title)
+    for title in ("writers", "chunk", "rows/s", "ratio", "p95 ms", "peak MB", "trials"):
+        grid.add_column(title, justify="right")
+    for row in rows[:_BEST_SHOWN]:
+        grid.add_row(row.way.strategy, row.way.driver, str(row.way.parallelism), *_figures(row))
+    out.print(grid)
+    if len(rows) > _BEST_SHOWN:
+        out.print(f"  and {len(rows) - _BEST_SHOWN} slower ones (--json has all)\n")
+
+
+def _figures(row: RankingRow) -> tuple[str, ...]:
+    chunk = f"{row.chunk_rows:,}" if row.chunk_rows else "?"
+    if row.ratio is None or row.rows_per_s is None:
+        return chunk, "failed", "", "", "", str(row.trials)
+    spread = f" ± {row.spread / row.rows_per_s:.0%}" if row.spread is not None else ""
+    return (
+        chunk,
+        f"{row.rows_per_s:,.0f}{spread}",
+        f"{row.ratio:.2f}",
+        f"{(row.p95_s or 0) * 1e3:.1f}",
+        f"{row.peak_rss_mb:.0f}",
+        str(row.trials),
+    )
+
+
+def _as_dict(rows: tuple[RankingRow, ...], advice: Recommendation) -> dict[str, object]:
+    return {
+        "run_id": advice.run_id,
+        "goal_met": advice.goal_met,
+        "provisional": advice.provisional,
+        "doubt": advice.doubt,
+        "values": dict(advice.values),
+        "reasons": dict(advice.reasons),
+        "goals": [{"table": goal.table, "met": goal.met} for goal in advice.goals],
+        "ranking": [asdict(row) | {"goal_met": row.goal_met} for row in rows],
+    }

@@ -1,0 +1,50 @@
+"""batchbench recommend"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchbench.cli.advice import show_advice
+from batchbench.cli.console import err, out
+from batchbench.cli.options import AsJson
+from batchbench.errors import ConfigError
+from batchbench.recommend import env_text, recommend
+from batchbench.results import load_run
+
+
+def recommend_command(
+    run: Annotated[Path, typer.Argument(help="The folder of a sweep's run.", metavar="RUN")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the values to this .env file.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Print the BATCH_* values that a run recommends, each with its reason."""
+    if output is not None and output.exists() and not force:
+        raise ConfigError(f"{output} exists; give another name, or --force to replace it")
+    stored = load_run(run)
+    if as_json:
+        show_advice(stored, as_json=True)
+        text = env_text(recommend(stored)) if output is not None else ""
+    else:
+        text = env_text(recommend(stored))
+        if output is None:
+            out.print(text, markup=False, end="")
+    if output is not None:
+        _write(output, text)
+        err.print(f"wrote {output}", markup=False)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error

@@ -1,0 +1,49 @@
+"""The harness: plan -> interleaved trials of the engine's own load -> records."""
+
+from batchbench.harness.plan import (
+    DEFAULT_BUDGET_S,
+    DEFAULT_ROWS,
+    Configuration,
+    SweepPlan,
+    Trial,
+    configured,
+    default_plan,
+    full_grid,
+    plan_from_document,
+)
+from batchbench.harness.process import Footprint
+from batchbench.harness.progress import (
+    Preparing,
+    SweepEvent,
+    SweepListener,
+    SweepNotice,
+    SweepStarted,
+    TrialEnded,
+)
+from batchbench.harness.subject import Subject, profile_subject, table_subjects
+from batchbench.harness.surroundings import usable_cores
+from batchbench.harness.sweep import run_sweep
+
+__all__ = [
+    "DEFAULT_BUDGET_S",
+    "DEFAULT_ROWS",
+    "Configuration",
+    "Footprint",
+    "Preparing",
+    "Subject",
+    "SweepEvent",
+    "SweepListener",
+    "SweepNotice",
+    "SweepPlan",
+    "SweepStarted",
+    "Trial",
+    "TrialEnded",
+    "configured",
+    "default_plan",
+    "full_grid",
+    "plan_from_document",
+    "profile_subject",
+    "run_sweep",
+    "table_subjects",
+    "usable_cores",
+]

@@ -1,0 +1,196 @@
+"""What a sweep measures, and in which order. Pure; same plan, same order, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+
+from batchbench.config import METRIC_TABLES, Settings
+from batchbench.drivers import CAPABILITIES
+from batchbench.engine.plan import DEFAULT_DRIVER
+from batchbench.errors import ConfigError
+from batchbench.strategies import OnConflict
+
+DEFAULT_ROWS = 10_000
+DEFAULT_BUDGET_S = 100.0
+"""Of the sweep without arguments: with a server's start and end it takes about two minutes."""
+
+_MOST_BLOCKS = 1_000
+# Where the curve of each bends, at 10,000 rows: COPY gains up to the whole, VALUES is past its best
+# from 2,500 rows a statement.
+_CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
+    "values": (1_000,),
+    "unnest": (1_000, 5_000),
+    "copy": (1_000, 2_500, 5_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What trials compare. table: a metric ("heart_rate") or a table's name. chunk_size: rows."""
+
+    table: str
+    strategy: str
+    driver: str
+    chunk_size: int
+    parallelism: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chunk_size <= 10_000_000:
+            raise ConfigError(f"chunk size {self.chunk_size:,}: it must be from 1 to 10,000,000")
+        if not 1 <= self.parallelism <= 64:
+            raise ConfigError(f"parallelism {self.parallelism}: it must be from 1 to 64")
+
+    def __str__(self) -> str:
+        return "/".join(str(getattr(self, field.name)) for field in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One planned load. block: from 1, 0 for warm-ups. position: within its block, from 1."""
+
+    configuration: Configuration
+    kind: Literal["trial", "warmup"]
+    repeat: int
+    block: int
+    position: int
+
+    @property
+    def trial_id(self) -> str:
+        """The same for the same trial of the same plan: "sleep/copy/psycopg/5000/2#1"."""
+        name = f"{self.configuration}#{self.repeat}"
+        return name if self.kind == "trial" else f"warmup:{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """A planned set of trials.
+
+    rows: of each load; fewer where a table's own rows are fewer. repeats: blocks, in each of
+    which every configuration runs once. warmups: loads ahead of the trials, for each table,
+    strategy and driver. on_conflict, transaction: as the engine takes them.
+    """
+
+    configurations: tuple[Configuration, ...]
+    rows: int = DEFAULT_ROWS
+    repeats: int = 3
+    warmups: int = 1
+    seed: int = 1
+    on_conflict: OnConflict = OnConflict.ERROR
+    transaction: Literal["chunk", "batch"] | int = "chunk"
+
+    def __post_init__(self) -> None:
+        if not self.configurations:
+            raise ConfigError("there is nothing to sweep: the plan has no configuration")
+        if len(set(self.configurations)) != len(self.configurations):
+            raise ConfigError("the plan has a configuration twice; name each value once")
+        for name, least in (("rows", 1), ("repeats", 1), ("warmups", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} {getattr(self, name)}: it must be {least} or more")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables swept, in the order of the configurations."""
+        return tuple(dict.fromkeys(c.table for c in self.configurations))
+
+    def block(self, number: int) -> tuple[Trial, ...]:
+        """The trials of a block, from 1.
+
+        Odd blocks have a random order of their own, each even one reverses the one before: what
+        drifts within two blocks (caches, a table's neighbours) meets every configuration alike.
+        """
+        rng = np.random.default_rng([self.seed, (number - 1) // 2])
+        order = rng.permutation(len(self.configurations)).tolist()
+        if number % 2 == 0:
+            order.reverse()
+        return tuple(
+            Trial(self.configurations[index], "trial", number, number, position)
+            for position, index in enumerate(order, 1)
+        )
+
+    def blocks(self) -> Iterator[tuple[Trial, ...]]:
+        """All blocks, in order."""
+        return (self.block(number) for number in range(1, self.repeats + 1))
+
+    def warmup_trials(self, done: int = 0) -> tuple[Trial, ...]:
+        """The warm-ups of one start of the run; `done`: warm-ups of each kind in earlier starts."""
+        kinds: dict[tuple[str, str, str], Configuration] = {}
+        for c in self.configurations:
+            # The largest chunks and the most writers are what later trials need memory for.
+            first = kinds.setdefault((c.table, c.strategy, c.driver), c)
+            if (c.parallelism, c.chunk_size) > (first.parallelism, first.chunk_size):
+                kinds[c.table, c.strategy, c.driver] = c
+        numbers = range(done + 1, done + self.warmups + 1)
+        return tuple(
+            Trial(configuration, "warmup", number, 0, position)
+            for position, (number, configuration) in enumerate(product(numbers, kinds.values()), 1)
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The plan as run.json stores it."""
+        return asdict(self)
+
+
+def plan_from_document(document: dict[str, Any]) -> SweepPlan:
+    """The plan that a run.json stores. Raises ConfigError where it is none."""
+    try:
+        parts = dict(document)
+        configurations = tuple(Configuration(**c) for c in parts.pop("configurations"))
+        on_conflict = OnConflict(parts.pop("on_conflict"))
+        return SweepPlan(configurations=configurations, on_conflict=on_conflict, **parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError("the run's plan cannot be read; start a new run") from error
+
+
+def full_grid(
+    tables: Sequence[str],
+    strategies: Sequence[str],
+    drivers: Sequence[str],
+    chunk_sizes: Sequence[int],
+    parallelism: Sequence[int],
+) -> tuple[Configuration, ...]:
+    """Every combination, each value counted once."""
+    grid = product(
+        dict.fromkeys(tables),
+        dict.fromkeys(strategies),
+        dict.fromkeys(drivers),
+        dict.fromkeys(chunk_sizes),
+        dict.fromkeys(parallelism),
+    )
+    return tuple(Configuration(*values) for values in grid)
+
+
+def default_plan(
+    cores: int, settings: Settings, *, tables: Sequence[str] = tuple(METRIC_TABLES)
+) -> SweepPlan:
+    """The plan of a sweep without arguments, for `DEFAULT_BUDGET_S`.
+
+    cores: of the machine. A single core gets one writer, others one and two. COPY also runs with
+    the chunk size that `settings` has for the table, and what `settings` says as a whole is among
+    the configurations.
+    """
+    parallelism = (1,) if cores < 2 else (1, 2)
+    drivers = tuple(CAPABILITIES)
+    configurations: list[Configuration] = []
+    for table in tables:
+        for strategy, chunk_sizes in _CHUNK_SIZES.items():
+            configurations += full_grid([table], [strategy], drivers, chunk_sizes, parallelism)
+        own = settings.chunk_size(table)
+        configurations += full_grid([table], ["copy"], drivers, [own], parallelism)
+        configurations.append(configured(table, settings))
+    return SweepPlan(configurations=tuple(dict.fromkeys(configurations)), repeats=_MOST_BLOCKS)
+
+
+def configured(table: str, settings: Settings) -> Configuration:
+    """What `settings` would do with a table that COPY can write."""
+    return Configuration(
+        table,
+        settings.strategy or "copy",
+        settings.driver or DEFAULT_DRIVER,
+        settings.chunk_size(table),
+        settings.writers,
+    )

@@ -1,0 +1,193 @@
+"""The ledger: which rows a load has committed, written in the very transactions that commit them.
+
+Two tables of ours, in a schema that can be chosen. A row of `parts` says: these source rows went
+into that table, so many were committed and so many were duplicates. It answers for ever whether a
+COMMIT whose answer was lost has happened, and lets a killed load go on. It names rows, not chunks:
+chunk numbers move with chunk size and splitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batchbench.batch import Location
+from batchbench.drivers import Session
+from batchbench.errors import ConfigError, WriteError
+from batchbench.table import quote
+
+DEFAULT_SCHEMA = "batchbench"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one transaction and table: what was sent, and what came of it."""
+
+    table: str
+    locations: tuple[Location, ...]
+    committed: int = 0
+    duplicates: int = 0
+    skipped_by_server: int = 0
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What a load has committed so far, by table."""
+
+    parts: list[Part] = field(default_factory=list)
+
+    def rows(self, table: str, source: str) -> list[tuple[int, int]]:
+        """Covered (first row, row count) of one source into one table, in order."""
+        spans = [
+            (location.first_row, location.row_count)
+            for part in self.parts
+            if part.table == table
+            for location in part.locations
+            if location.source == source
+        ]
+        return sorted(spans)
+
+
+class Ledger:
+    """SQL over the two tables. Holds no connection."""
+
+    def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
+        self.schema = schema
+        self._loads = f"{quote(schema)}.loads"
+        self._parts = f"{quote(schema)}.parts"
+
+    async def exists(self, session: Session) -> bool:
+        """Whether the tables are there and this role may use them."""
+        rows = await session.fetch(
+            "SELECT (pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT'))::text"
+            " FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1::text)",
+            self._parts,
+        )
+        return bool(rows) and rows[0][0] == "true"
+
+    async def may_create(self, session: Session) -> bool:
+        """Whether this role may make the schema and its tables."""
+        rows = await session.fetch(
+            "SELECT (CASE WHEN n.oid IS NULL"
+            " THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
+            " ELSE pg_catalog.has_schema_privilege(n.oid, 'CREATE') END)::text"
+            " FROM (SELECT 1) AS one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::text",
+            self.schema,
+        )
+        return rows[0][0] == "true"
+
+    async def create(self, session: Session) -> None:
+        """Make the schema and tables where they are missing; two loads may do so at once."""
+        await session.run(
+            "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock(4711_2611);"
+            f" CREATE SCHEMA IF NOT EXISTS {quote(self.schema)};"
+            f" CREATE TABLE IF NOT EXISTS {self._loads} (load_id text PRIMARY KEY,"
+            " fingerprint text NOT NULL, system_identifier text NOT NULL,"
+            " started_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz,"
+            " state text NOT NULL DEFAULT 'running');"
+            f" CREATE TABLE IF NOT EXISTS {self._parts} (load_id text NOT NULL,"
+            " table_name text NOT NULL, source text NOT NULL, first_row int8 NOT NULL,"
+            " row_count int8 NOT NULL, committed int8 NOT NULL, duplicates int8 NOT NULL,"
+            " skipped int8 NOT NULL, PRIMARY KEY (load_id, table_name, source, first_row));"
+            " COMMIT".replace("4711_2611", "47112611")
+        )
+
+    async def open_load(self, session: Session, load_id: str, fingerprint: str) -> None:
+        """Enter a new load, or take up an old one.
+
+        Raises ConfigError where the old one read another source or ran on another server.
+        """
+        system = await system_identifier(session)
+        rows = await session.fetch(
+            f"SELECT fingerprint, system_identifier FROM {self._loads} WHERE load_id = $1::text",
+            load_id,
+        )
+        if not rows:
+            await session.run(
+                f"INSERT INTO {self._loads} (load_id, fingerprint, system_identifier)"
+                f" VALUES ({literal(load_id)}, {literal(fingerprint)}, {literal(system)})"
+            )
+        elif rows[0][0] != fingerprint:
+            raise ConfigError(
+                f"load {load_id} read other files (or they have changed since): resume it with the"
+                " same files, unchanged"
+            )
+        elif rows[0][1] != system:
+            raise ConfigError(
+                f"load {load_id} ran on another server (another system identifier); a resumed load"
+                " needs the server that holds its rows"
+            )
+
+    async def known(self, session: Session, load_id: str) -> bool:
+        """Whether a load of that id was entered."""
+        rows = await session.fetch(
+            f"SELECT load_id FROM {self._loads} WHERE load_id = $1::text", load_id
+        )
+        return bool(rows)
+
+    async def coverage(self, session: Session, load_id: str) -> Coverage:
+        """What a load has committed so far."""
+        rows = await session.fetch(
+            "SELECT table_name, source, first_row::text, row_count::text, committed::text,"
+            f" duplicates::text, skipped::text FROM {self._parts} WHERE load_id = $1::text",
+            load_id,
+        )
+        return Coverage([_part(row) for row in rows])
+
+    def record_sql(self, load_id: str, part: Part) -> str:
+        """The statement that enters a part; it goes out with the COMMIT, in one message.
+
+        The counts stand in the first of several locations.
+        """
+        counts = (part.committed, part.duplicates, part.skipped_by_server)
+        rows = ", ".join(
+            f"({literal(load_id)}, {literal(part.table)}, {literal(location.source)},"
+            f" {location.first_row}, {location.row_count},"
+            f" {', '.join(map(str, counts if i == 0 else (0, 0, 0)))})"
+            for i, location in enumerate(part.locations)
+        )
+        return f"INSERT INTO {self._parts} VALUES {rows}"
+
+    async def has(self, session: Session, load_id: str, part: Part) -> bool:
+        """Whether a part's transaction was committed."""
+        first = part.locations[0]
+        rows = await session.fetch(
+            f"SELECT load_id FROM {self._parts} WHERE load_id = $1::text AND table_name = $2::text"
+            " AND source = $3::text AND first_row = $4::text::int8",
+            *(load_id, part.table, first.source, str(first.first_row)),
+        )
+        return bool(rows)
+
+    async def close_load(self, session: Session, load_id: str, state: str) -> None:
+        """Enter how a load ended: "done" or "stopped"."""
+        await session.run(
+            f"UPDATE {self._loads} SET ended_at = now(), state = {literal(state)}"
+            f" WHERE load_id = {literal(load_id)}"
+        )
+
+    def owns(self, error: WriteError) -> bool:
+        """Whether an error is about our own tables, so that it never counts as a row's."""
+        return error.table in ("parts", "loads") and error.schema == self.schema
+
+
+def _part(row: Sequence[str | None]) -> Part:
+    table, source, first_row, row_count, committed, duplicates, skipped = (v or "" for v in row)
+    location = Location(source, int(first_row), int(row_count))
+    return Part(table, (location,), int(committed), int(duplicates), int(skipped))
+
+
+async def system_identifier(session: Session) -> str:
+    """The cluster's identifier; "" where this role may not see it."""
+    try:
+        rows = await session.fetch(
+            "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+        )
+    except WriteError:
+        return ""
+    return rows[0][0] or ""
+
+
+def literal(text: str) -> str:
+    """An SQL string literal; `standard_conforming_strings` or not."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"

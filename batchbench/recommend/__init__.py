@@ -1,0 +1,28 @@
+"""Records -> advice: the `BATCH_*` values to use, each with its reason. Pure.
+
+A configuration is scored by its speed relative to the others of its table in the same block, so
+that a machine that drifts does not matter; the score is the median over blocks. Choices go by
+estimates, never by "not significantly worse": few data would make the smallest chunk win.
+"""
+
+from batchbench.recommend.choice import (
+    ENOUGH,
+    FEWEST_PAIRS,
+    GoalVerdict,
+    Recommendation,
+    env_text,
+    recommend,
+)
+from batchbench.recommend.ranking import RankingRow, Way, ranking
+
+__all__ = [
+    "ENOUGH",
+    "FEWEST_PAIRS",
+    "GoalVerdict",
+    "RankingRow",
+    "Recommendation",
+    "Way",
+    "env_text",
+    "ranking",
+    "recommend",
+]

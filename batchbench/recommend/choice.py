@@ -1,0 +1,214 @@
+"""Which `BATCH_*` values to set, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from batchbench.config import chunk_variable
+from batchbench.recommend.ranking import RankingRow, Way, ranking
+from batchbench.results import Run
+
+ENOUGH = 0.97
+"""A smaller chunk, or fewer writers, may cost this share of the best speed: they lock less,
+retry cheaper and hold less memory."""
+
+FEWEST_PAIRS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class GoalVerdict:
+    """Whether any configuration of a table meets the goal. best: the fastest usable one."""
+
+    table: str
+    met: bool
+    best: RankingRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Values by variable, in the order to print them, and a line of reason for each.
+
+    provisional: whether a confirmation is missing; `doubt` says why. chosen: the configuration
+    behind each table's chunk size. remarks: what was left out.
+    """
+
+    run_id: str
+    values: Mapping[str, str]
+    reasons: Mapping[str, str]
+    provisional: bool
+    doubt: str
+    goals: tuple[GoalVerdict, ...]
+    chosen: tuple[RankingRow, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def goal_met(self) -> bool:
+        """Whether every table has a configuration that meets the goal."""
+        return all(goal.met for goal in self.goals)
+
+
+def recommend(run: Run) -> Recommendation:
+    """What to set. Raises InputError where the run has no usable trial."""
+    rows = ranking(run)
+    usable = [row for row in rows if row.ratio is not None]
+    tables = list(dict.fromkeys(row.table for row in rows))
+    means = _geometric_means(usable)
+    way = _choose_way(means)
+    chosen = []
+    remarks = []
+    for table in tables:
+        mine = [row for row in usable if row.table == table and row.way == way]
+        if mine:
+            chosen.append(_choose_chunk(mine))
+        else:
+            remarks.append(f"{table}: no usable trial of {way}, so its chunk size is left alone")
+    values, reasons = _way_values(way, means)
+    _add_chunks(chosen, values, reasons)
+    return Recommendation(
+        run_id=run.info.run_id,
+        values=values,
+        reasons=reasons,
+        provisional=True,
+        doubt=_doubt(chosen),
+        goals=tuple(_goal(table, usable) for table in tables),
+        chosen=tuple(chosen),
+        remarks=tuple(remarks + _failures(rows)),
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Mean:
+    """tables: on how many a way is usable. ratio: to each table's best, geometric mean."""
+
+    tables: int
+    ratio: float
+
+
+def _geometric_means(usable: Iterable[RankingRow]) -> dict[Way, _Mean]:
+    best: dict[Way, dict[str, float]] = {}
+    for row in usable:
+        by_table = best.setdefault(row.way, {})
+        by_table[row.table] = max(by_table.get(row.table, 0.0), row.ratio or 0.0)
+    return {
+        way: _Mean(len(ratios), math.exp(fmean(math.log(ratio) for ratio in ratios.values())))
+        for way, ratios in best.items()
+    }
+
+
+def _choose_way(means: Mapping[Way, _Mean]) -> Way:
+    """The best strategy and driver, with the fewest writers that are near enough to it.
+
+    A way that serves more tables goes before one that serves fewer.
+    """
+    best = max(means, key=lambda way: means[way])
+    near = [
+        way
+        for way, mean in means.items()
+        if (way.strategy, way.driver) == (best.strategy, best.driver)
+        and mean.tables == means[best].tables
+        and mean.ratio >= ENOUGH * means[best].ratio
+    ]
+    return min(near, key=lambda way: way.parallelism)
+
+
+def _choose_chunk(rows: Sequence[RankingRow]) -> RankingRow:
+    """The smallest chunk near enough to the table's best that meets the goal, else the fastest.
+
+    rows: of one table and the chosen way, best first.
+    """
+    able = [row for row in rows if row.goal_met] or list(rows)
+    near = [row for row in able if row.ratio is not None and row.ratio >= ENOUGH]
+    return min(near, key=lambda row: row.chunk_rows or 0) if near else able[0]
+
+
+def _way_values(way: Way, means: Mapping[Way, _Mean]) -> tuple[dict[str, str], dict[str, str]]:
+    mean = means[way]
+    tables = "1 table" if mean.tables == 1 else f"{mean.tables} tables"
+    figures = f"{mean.ratio:.3f} of each table's best, geometric mean of {tables}"
+    values = {
+        "BATCH_STRATEGY": way.strategy,
+        "BATCH_DRIVER": way.driver,
+        "BATCH_ENABLE_PARALLEL": "true" if way.parallelism > 1 else "false",
+        "BATCH_PARALLELISM": str(way.parallelism),
+    }
+    together = f"{way}: {figures}"
+    levels = {w.parallelism: m.ratio for w, m in means.items() if _same_plugs(w, way)}
+    reasons = {
+        "BATCH_STRATEGY": together + _next_best(way, means, "strategy"),
+        "BATCH_DRIVER": together + _next_best(way, means, "driver"),
+        "BATCH_ENABLE_PARALLEL": _levels(levels),
+        "BATCH_PARALLELISM": _levels(levels),
+    }
+    return values, reasons
+
+
+def _same_plugs(one: Way, other: Way) -> bool:
+    return (one.strategy, one.driver) == (other.strategy, other.driver)
+
+
+def _next_best(way: Way, means: Mapping[Way, _Mean], part: str) -> str:
+    """The best way with another strategy, or another driver."""
+    others = [w for w in means if getattr(w, part) != getattr(way, part)]
+    if not others:
+        return f"; no other {part} was measured"
+    other = max(others, key=lambda w: means[w])
+    return f"; next: {other}, {means[other].ratio:.3f}"
+
+
+def _levels(levels: Mapping[int, float]) -> str:
+    if len(levels) == 1:
+        return "the only parallelism that was measured"
+    figures = ", ".join(f"{count}: {ratio:.3f}" for count, ratio in sorted(levels.items()))
+    return f"the fewest writers within {ENOUGH:g} of the best; of the best by writers: {figures}"
+
+
+def _add_chunks(
+    chosen: Iterable[RankingRow], values: dict[str, str], reasons: dict[str, str]
+) -> None:
+    for row in chosen:
+        variable = chunk_variable(row.table)
+        rows, reason = row.chunk_rows or 1, f"{row.table}: {row.figures}"
+        if variable in values:  # two tables, one variable: the smaller chunk suits both
+            rows = min(rows, int(values[variable]))
+            reason = f"{reasons[variable]}; {reason}"
+        values[variable] = str(rows)
+        reasons[variable] = reason
+
+
+def _doubt(chosen: Iterable[RankingRow]) -> str:
+    pairs = min((row.pairs for row in chosen), default=0)
+    if pairs < FEWEST_PAIRS:
+        counted = "1 pair" if pairs == 1 else f"{pairs} pairs"
+        return (
+            f"only {counted} of trials for each comparison, {FEWEST_PAIRS} are the least for an"
+            " interval; no fresh run has confirmed the choice"
+        )
+    return "chosen by estimates; no fresh run has confirmed the choice"
+
+
+def _goal(table: str, usable: Iterable[RankingRow]) -> GoalVerdict:
+    mine = [row for row in usable if row.table == table]
+    return GoalVerdict(table, any(row.goal_met for row in mine), mine[0] if mine else None)
+
+
+def _failures(rows: Iterable[RankingRow]) -> list[str]:
+    return [
+        f"left out: {row.table}, {row.way}, chunks of {row.chunk_sizes[0]:,}:"
+        f" {row.failed} of {row.trials} trials failed ({row.reason})"
+        for row in rows
+        if row.failed
+    ]
+
+
+def env_text(recommendation: Recommendation) -> str:
+    """The values as a `.env` file, each under a comment that says why."""
+    lines = [f"# batchbench recommendation of run {recommendation.run_id}"]
+    if recommendation.provisional:
+        lines.append(f"# provisional: {recommendation.doubt}")
+    lines += [f"# {remark}" for remark in recommendation.remarks]
+    for variable, value in recommendation.values.items():
+        lines += ["", f"# {recommendation.reasons[variable]}", f"{variable}={value}"]
+    return "\n".join(" ".join(line.split()) for line in lines) + "\n"

@@ -1,0 +1,47 @@
+"""Versioned records of what was measured: append, load, migrate.
+
+A run is a folder of two files:
+
+- `run.json`, one `RunInfo`: what was run, where, on which server;
+- `trials.ndjson`, one `TrialRecord` a line, in the order in which trials ended.
+
+Measurements are raw and never edited: percentiles and everything else that is computed of them is
+derived on reading. Neither file holds a connection string, a host or a row's values. 1 MB is
+1,000,000 bytes.
+"""
+
+from batchbench.results.reading import MIGRATIONS, Migration, load_run
+from batchbench.results.records import (
+    GOAL_PEAK_RSS_MB,
+    GOAL_ROWS_PER_S,
+    P99_CHUNKS,
+    SCHEMA_VERSION,
+    Environment,
+    Run,
+    RunInfo,
+    ServerInfo,
+    Sitting,
+    TrialRecord,
+    meets_goal,
+)
+from batchbench.results.writing import RunWriter, open_run, safe_command
+
+__all__ = [
+    "GOAL_PEAK_RSS_MB",
+    "GOAL_ROWS_PER_S",
+    "MIGRATIONS",
+    "P99_CHUNKS",
+    "SCHEMA_VERSION",
+    "Environment",
+    "Migration",
+    "Run",
+    "RunInfo",
+    "RunWriter",
+    "ServerInfo",
+    "Sitting",
+    "TrialRecord",
+    "load_run",
+    "meets_goal",
+    "open_run",
+    "safe_command",
+]

@@ -1,0 +1,194 @@
+"""What a run and its records are. Frozen values; nothing here reads or writes a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+GOAL_ROWS_PER_S = 2_000.0
+"""10,000 rows in 5 s."""
+
+GOAL_PEAK_RSS_MB = 500.0
+
+P99_CHUNKS = 500
+"""A 99th percentile of fewer chunks would hang on fewer than five of them."""
+
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def meets_goal(rows_per_s: float, peak_rss_mb: float) -> bool:
+    """Whether a load writes 10,000 rows in under 5 s, in under 500 MB."""
+    return rows_per_s > GOAL_ROWS_PER_S and peak_rss_mb < GOAL_PEAK_RSS_MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One measured load.
+
+    kind: "warmup" trials count for nothing. trial_id: the same for the same trial of a plan.
+    table: a metric ("heart_rate") or a table's name. chunk_size: rows, as configured;
+    chunk_rows: as used, after the limits. parallelism: as configured; writers: as used.
+    repeat, block: from 1 (block 0 for warm-ups); position: within the block, from 1.
+    status "failed": `reason` says why, and what was not measured is None.
+    rows: sent. rows_verified: counted in the table afterwards; checksum_ok: whether they are
+    the rows that were sent.
+    seconds: from the first read to the last commit. mb_per_s: of encoded rows.
+    chunk_seconds: latency of every chunk, to the microsecond. cpu_s: of the client process,
+    user and system. peak_rss_mb, rss_before_mb: memory of the client process.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    kind: Literal["trial", "warmup"]
+    trial_id: str
+    table: str
+    strategy: str
+    driver: str
+    chunk_size: _Count
+    chunk_rows: _Count | None
+    parallelism: _Count
+    writers: _Count | None
+    repeat: _Count
+    block: _Count
+    position: _Count
+    started_at: str
+    status: Literal["ok", "failed"]
+    reason: str | None
+    rows: _Count
+    rows_verified: _Count | None
+    checksum_ok: bool | None
+    seconds: _Amount | None
+    rows_per_s: _Amount | None
+    mb_per_s: _Amount | None
+    chunks: _Count
+    chunk_seconds: tuple[_Amount, ...]
+    cpu_s: _Amount | None
+    peak_rss_mb: _Amount | None
+    rss_before_mb: _Amount | None
+    retries: _Count
+    goal_met: bool
+
+    @property
+    def usable(self) -> bool:
+        """Whether the load ended well and every row was found in the table."""
+        verified = self.rows_verified == self.rows and bool(self.checksum_ok)
+        return self.status == "ok" and verified and bool(self.rows_per_s)
+
+    @property
+    def p50_s(self) -> float | None:
+        """Median latency of a chunk."""
+        return _percentile(self.chunk_seconds, 0.50)
+
+    @property
+    def p95_s(self) -> float | None:
+        """95th percentile of the chunks' latency."""
+        return _percentile(self.chunk_seconds, 0.95)
+
+    @property
+    def p99_s(self) -> float | None:
+        """99th percentile of the chunks' latency; None under 500 chunks: then show `max_s`."""
+        return _percentile(self.chunk_seconds, 0.99) if self.chunks >= P99_CHUNKS else None
+
+    @property
+    def max_s(self) -> float | None:
+        """Latency of the slowest chunk."""
+        return max(self.chunk_seconds, default=None)
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """Linear interpolation between the closest ranks; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    rank = share * (len(ordered) - 1)
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The client's side. packages: name -> version. memory_mb: of the machine."""
+
+    python: str
+    platform: str
+    cpu_count: int
+    memory_mb: int
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """The server's side. kind: "embedded", "dsn" or "container:IMAGE". version_number: as in
+    server_version_num. settings: those that bear on writing, as SHOW prints them.
+    """
+
+    kind: str
+    version: str
+    version_number: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """A later start of the same run. at: UTC, ISO 8601."""
+
+    at: str
+    command: tuple[str, ...]
+    environment: Environment
+    server: ServerInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What a run is.
+
+    created: UTC, ISO 8601. command: the command line without connection strings. plan: what
+    the harness planned, as it wrote it. settings: every `BATCH_*` in use. git_revision: of
+    batchbench's own checkout, where it runs from one. resumed: later starts.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    created: str
+    command: tuple[str, ...]
+    plan: Mapping[str, Any]
+    seed: int
+    settings: Mapping[str, Any]
+    environment: Environment
+    server: ServerInfo
+    batchbench_version: str
+    git_revision: str | None = None
+    resumed: tuple[Sitting, ...] = ()
+
+    @property
+    def sitting(self) -> Sitting:
+        """The first start."""
+        return Sitting(
+            at=self.created,
+            command=self.command,
+            environment=self.environment,
+            server=self.server,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stored run. warnings: what could not be read, or makes its trials hard to compare."""
+
+    folder: Path
+    info: RunInfo
+    records: tuple[TrialRecord, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """The records without warm-ups."""
+        return tuple(record for record in self.records if record.kind == "trial")

@@ -1,0 +1,133 @@
+"""Plans: full grids, balanced blocks, stable identities."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from batchbench.config import Settings
+from batchbench.errors import ConfigError
+from batchbench.harness import (
+    Configuration,
+    SweepPlan,
+    configured,
+    default_plan,
+    full_grid,
+    plan_from_document,
+)
+from batchbench.strategies import OnConflict
+
+GRID = full_grid(["sleep"], ["copy", "values"], ["asyncpg", "psycopg"], [500, 500, 900], [1, 2])
+
+
+def test_a_full_grid_has_every_combination_once() -> None:
+    assert len(GRID) == len(set(GRID)) == 16
+    assert Configuration("sleep", "values", "psycopg", 900, 2) in GRID
+
+
+def test_every_block_runs_every_configuration_once() -> None:
+    plan = SweepPlan(configurations=GRID, repeats=5)
+    blocks = list(plan.blocks())
+    assert len(blocks) == 5
+    for block in blocks:
+        assert {trial.configuration for trial in block} == set(GRID)
+        assert [trial.position for trial in block] == list(range(1, 17))
+    ids = [trial.trial_id for block in blocks for trial in block]
+    assert len(set(ids)) == 80
+
+
+def test_every_second_block_is_the_reverse_and_pairs_differ() -> None:
+    plan = SweepPlan(configurations=GRID, repeats=4)
+    orders = [[trial.configuration for trial in block] for block in plan.blocks()]
+    assert orders[1] == orders[0][::-1]
+    assert orders[3] == orders[2][::-1]
+    assert orders[0] not in (orders[2], orders[3], list(GRID))
+
+
+def test_positions_are_balanced_over_two_blocks() -> None:
+    plan = SweepPlan(configurations=GRID, repeats=2)
+    positions = dict.fromkeys(GRID, 0)
+    for block in plan.blocks():
+        for trial in block:
+            positions[trial.configuration] += trial.position
+    assert set(positions.values()) == {17}
+
+
+def test_the_order_depends_on_the_seed_alone() -> None:
+    first, again, other = (
+        SweepPlan(configurations=GRID, seed=seed, repeats=3) for seed in (1, 1, 2)
+    )
+    assert list(first.blocks()) == list(again.blocks())
+    assert list(first.blocks()) != list(other.blocks())
+
+
+def test_identities_are_readable() -> None:
+    trial = SweepPlan(configurations=(Configuration("heart_rate", "copy", "psycopg", 5_000, 2),))
+    assert trial.block(1)[0].trial_id == "heart_rate/copy/psycopg/5000/2#1"
+    assert trial.warmup_trials()[0].trial_id == "warmup:heart_rate/copy/psycopg/5000/2#1"
+    assert trial.warmup_trials(3)[0].trial_id == "warmup:heart_rate/copy/psycopg/5000/2#4"
+
+
+def test_warmups_are_one_for_each_table_strategy_and_driver() -> None:
+    grid = (*GRID, *full_grid(["activity"], ["copy"], ["psycopg"], [100], [1]))
+    warmups = SweepPlan(configurations=grid, warmups=2).warmup_trials()
+    assert len(warmups) == 10
+    assert {trial.configuration.chunk_size for trial in warmups} == {900, 100}
+    assert SweepPlan(configurations=grid, warmups=0).warmup_trials() == ()
+
+
+def test_a_plan_survives_its_document() -> None:
+    plan = SweepPlan(
+        configurations=GRID,
+        rows=7,
+        repeats=2,
+        seed=9,
+        on_conflict=OnConflict.NOTHING,
+        transaction=3,
+    )
+    document = json.loads(json.dumps(plan.document()))
+    assert plan_from_document(document) == plan
+    with pytest.raises(ConfigError, match="cannot be read"):
+        plan_from_document({"rows": 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"configurations": ()}, "nothing to sweep"),
+        ({"configurations": (GRID[0], GRID[0])}, "twice"),
+        ({"rows": 0}, "rows 0"),
+        ({"repeats": 0}, "repeats 0"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_impossible_plans_are_refused(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        SweepPlan(**{"configurations": GRID, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("chunk_size", "parallelism"), [(0, 1), (10_000_001, 1), (1, 0), (1, 65)])
+def test_values_that_no_setting_takes_are_refused(chunk_size: int, parallelism: int) -> None:
+    with pytest.raises(ConfigError):
+        Configuration("sleep", "copy", "psycopg", chunk_size, parallelism)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 16])
+def test_the_default_plan_measures_what_is_configured(cores: int) -> None:
+    settings = Settings(
+        strategy="unnest", driver="asyncpg", parallelism=3, heart_rate_chunk_size=777
+    )
+    plan = default_plan(cores, settings)
+    assert plan.rows == 10_000
+    assert len(plan.tables) == 5
+    assert {(c.strategy, c.driver) for c in plan.configurations} == {
+        (strategy, driver)
+        for strategy in ("values", "unnest", "copy")
+        for driver in ("asyncpg", "psycopg")
+    }
+    for table in plan.tables:
+        assert configured(table, settings) in plan.configurations
+    assert Configuration("heart_rate", "unnest", "asyncpg", 777, 3) in plan.configurations
+    # Three blocks and the warm-ups must fit into 100 s; a load took 0.1 s on 2 cores.
+    assert len(plan.configurations) * 3 + len(plan.warmup_trials()) <= 600

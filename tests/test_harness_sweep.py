@@ -1,0 +1,472 @@
+"""Sweeps on a real server: every trial recorded and verified, nothing of the user's touched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from batchbench.config import Settings
+from batchbench.errors import ConfigError, InputError, ServerError, TableError
+from batchbench.harness import (
+    Configuration,
+    Footprint,
+    Subject,
+    SweepEvent,
+    SweepNotice,
+    SweepPlan,
+    TrialEnded,
+    full_grid,
+    process,
+    run_sweep,
+    table_subjects,
+)
+from batchbench.harness import trial as trial_module
+from batchbench.results import Run, load_run
+from batchbench.sources import open_source
+from batchbench.strategies import OnConflict
+from batchbench.table import TableName, parse_table_name
+
+SETTINGS = Settings()
+FOUR = full_grid(["heart_rate"], ["copy", "values"], ["asyncpg", "psycopg"], [200], [2])
+ONE = full_grid(["heart_rate"], ["copy"], ["psycopg"], [200], [1])
+
+
+def plan_for(label: str, **changes: Any) -> SweepPlan:
+    grid = full_grid([label], ["copy", "unnest", "values"], ["asyncpg", "psycopg"], [300], [1])
+    return SweepPlan(**{"configurations": grid, "rows": 500, "repeats": 1, "warmups": 0} | changes)
+
+
+@contextlib.contextmanager
+def connected(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+def schemas(dsn: str) -> list[str]:
+    with connected(dsn) as connection:
+        found = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'batchbench%'"
+        )
+        return [row[0] for row in found]
+
+
+async def swept(dsn: str, folder: Path, name: str, *, rows: Any = None, **changes: Any) -> Run:
+    """Sweep a table of the user's own."""
+    source = None if rows is None else open_source(rows, name="given rows")
+    subjects = table_subjects([parse_table_name(name)], source)
+    plan = plan_for(subjects[0].label, **changes)
+    return await run_sweep(plan, dsn, SETTINGS, folder, subjects=subjects)
+
+
+def assert_all_usable(run: Run) -> None:
+    assert [(record.trial_id, record.reason) for record in run.records if not record.usable] == []
+
+
+# --- the profile --------------------------------------------------------------------------------
+
+
+async def test_every_trial_is_recorded_and_verified(dsn: str, tmp_path: Path) -> None:
+    plan = SweepPlan(configurations=FOUR, rows=500, repeats=2)
+    events: list[SweepEvent] = []
+    command = ["batchbench", "sweep", "--dsn", dsn]
+    run = await run_sweep(
+        plan, dsn, SETTINGS, tmp_path / "run", command=command, on_progress=events.append
+    )
+    assert_all_usable(run)
+    assert [record.trial_id for record in run.trials] == [
+        trial.trial_id for block in plan.blocks() for trial in block
+    ]
+    assert len(run.records) == 8 + 4
+    for record in run.records:
+        assert record.rows == record.rows_verified == 500
+        assert (record.chunks, record.chunk_rows, record.writers) == (3, 200, 2)
+        assert len(record.chunk_seconds) == 3
+        assert record.seconds is not None
+        assert record.rows_per_s == pytest.approx(500 / record.seconds, rel=0.01)
+        assert record.peak_rss_mb is not None
+        assert record.rss_before_mb is not None
+        assert 20 < record.rss_before_mb <= record.peak_rss_mb
+        assert record.goal_met == (record.rows_per_s > 2_000 and record.peak_rss_mb < 500)
+    ended = [event for event in events if isinstance(event, TrialEnded)]
+    assert [(event.done, event.total) for event in ended] == [(n, 12) for n in range(1, 13)]
+    assert ended[-1].time_left_s == 0
+    assert schemas(dsn) == []
+    stored = (tmp_path / "run" / "run.json").read_text()
+    assert dsn not in stored
+    assert run.info.server.settings["fsync"] in ("on", "off")
+    assert str(run.info.server.version_number)[:2] in ("15", "18")
+    assert run.info.settings["BATCH_SLEEP_CHUNK_SIZE"] == 6_000
+
+
+async def test_a_chunk_over_the_limit_is_split_and_said_once(dsn18: str, tmp_path: Path) -> None:
+    wide = Configuration("workout", "values", "asyncpg", 4_000, 1)
+    plan = SweepPlan(configurations=(wide,), rows=4_000, repeats=2)
+    events: list[SweepEvent] = []
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, on_progress=events.append)
+    assert_all_usable(run)
+    assert {(r.chunk_size, r.chunk_rows, r.chunks) for r in run.records} == {(4_000, 3_276, 2)}
+    notices = [event.text for event in events if isinstance(event, SweepNotice)]
+    assert len(notices) == 1
+    assert "3,276" in notices[0]
+
+
+async def test_a_budget_ends_after_a_whole_block(dsn18: str, tmp_path: Path) -> None:
+    plan = SweepPlan(configurations=FOUR, rows=100, repeats=1_000, warmups=0)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, budget_s=0.0)
+    assert len(run.trials) == 4
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, budget_s=1.5, resume=True)
+    assert 8 <= len(run.trials) < 400
+    assert len(run.trials) % 4 == 0
+
+
+# --- broken off ---------------------------------------------------------------------------------
+
+
+async def test_cancelled_and_resumed(dsn: str, tmp_path: Path) -> None:
+    plan = SweepPlan(configurations=FOUR, rows=500, repeats=3)
+    sweep: asyncio.Task[Run]
+
+    def stop(event: SweepEvent) -> None:
+        if isinstance(event, TrialEnded) and event.done == 6:
+            sweep.cancel()
+
+    sweep = asyncio.create_task(run_sweep(plan, dsn, SETTINGS, tmp_path, on_progress=stop))
+    with pytest.raises(asyncio.CancelledError):
+        await sweep
+    assert schemas(dsn) == []
+    assert len(load_run(tmp_path).trials) == 2
+    run = await run_sweep(plan, dsn, SETTINGS, tmp_path, resume=True)
+    assert len(run.trials) == len({record.trial_id for record in run.trials}) == 12
+    assert len(run.records) - 12 == 8  # both starts warmed up
+    before = (tmp_path / "trials.ndjson").read_bytes()
+    await run_sweep(plan, dsn, SETTINGS, tmp_path, resume=True)
+    assert (tmp_path / "trials.ndjson").read_bytes() == before
+
+
+_CHILD = """
+import asyncio, sys
+from pathlib import Path
+from batchbench.config import Settings
+from batchbench.harness import SweepPlan, run_sweep
+from tests.test_harness_sweep import FOUR
+plan = SweepPlan(configurations=FOUR, rows=500, repeats=40, warmups=0)
+asyncio.run(run_sweep(plan, sys.argv[1], Settings(), Path(sys.argv[2])))
+"""
+
+
+async def test_killed_and_resumed(dsn18: str, tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, dsn18, tmp_path / "run"])
+    trials = tmp_path / "run" / "trials.ndjson"
+    deadline = time.monotonic() + 30
+    while not (trials.exists() and trials.read_bytes().count(b"\n") >= 5):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        await asyncio.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    left = schemas(dsn18)
+    assert len(left) == 1
+    stored = load_run(tmp_path / "run")
+    plan = SweepPlan(configurations=FOUR, rows=500, repeats=40, warmups=0)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path / "run", resume=True)
+    assert len(run.trials) == len({record.trial_id for record in run.trials}) == 160
+    assert run.trials[: len(stored.trials)] == stored.trials
+    assert schemas(dsn18) == []
+
+
+async def test_another_plan_does_not_resume(dsn18: str, tmp_path: Path) -> None:
+    await run_sweep(SweepPlan(configurations=ONE, rows=10), dsn18, SETTINGS, tmp_path)
+    with pytest.raises(ConfigError, match="other rows"):
+        other = SweepPlan(configurations=ONE, rows=11)
+        await run_sweep(other, dsn18, SETTINGS, tmp_path, resume=True)
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
+
+
+async def test_a_failed_load_is_a_record_and_the_sweep_goes_on(dsn: str, tmp_path: Path) -> None:
+    """An ordinary role with three connections: one for the sweep, so three writers are too many."""
+    role = f"limited_{os.urandom(4).hex()}"
+    with connected(dsn) as connection:
+        name = sql.Identifier(role)
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN CONNECTION LIMIT 3").format(name))
+        grant = sql.SQL("GRANT CREATE ON DATABASE {} TO {}")
+        connection.execute(grant.format(database, name))
+    grid = full_grid(["heart_rate"], ["copy"], ["psycopg"], [20], [1, 3])
+    plan = SweepPlan(configurations=grid, rows=500, repeats=2, warmups=0)
+    try:
+        run = await run_sweep(plan, make_conninfo(dsn, user=role), SETTINGS, tmp_path)
+    finally:
+        with connected(dsn) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {}; DROP ROLE {}").format(name, name))
+    by_writers = {n: [r for r in run.trials if r.parallelism == n] for n in (1, 3)}
+    assert all(record.usable for record in by_writers[1])
+    for record in by_writers[3]:
+        assert record.status == "failed"
+        assert "too many connections" in (record.reason or "")
+        assert (record.rows_per_s, record.seconds, record.goal_met) == (None, None, False)
+    assert len(run.trials) == 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("DELETE FROM {} WHERE ctid = (SELECT max(ctid) FROM {})", "499 of 500 rows"),
+        ("UPDATE {} SET heart_rate = 0 WHERE ctid = (SELECT max(ctid) FROM {})", "checksums"),
+    ],
+)
+async def test_rows_that_are_lost_or_altered_are_noticed(
+    dsn18: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, says: str
+) -> None:
+    real_load = trial_module.load
+
+    async def damaging_load(*args: Any, **options: Any) -> Any:
+        result = await real_load(*args, **options)
+        table: TableName = args[1][None]
+        with connected(dsn18) as connection:
+            connection.execute(damage.format(table.sql, table.sql).encode())
+        return result
+
+    monkeypatch.setattr(trial_module, "load", damaging_load)
+    plan = SweepPlan(configurations=ONE, rows=500, repeats=1, warmups=0)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path)
+    (record,) = run.trials
+    assert (record.status, record.usable) == ("failed", False)
+    assert says in (record.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (MemoryError(), "out of memory"),
+        (ExceptionGroup("", [ExceptionGroup("", [MemoryError()])]), "out of memory"),
+        (None, "took longer than 0.05 s"),
+    ],
+)
+async def test_a_load_without_memory_or_end_is_a_record(
+    dsn18: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception | None,
+    says: str,
+) -> None:
+    async def failing_load(*args: Any, **options: Any) -> Any:
+        if failure is None:
+            await asyncio.Event().wait()
+        else:
+            raise failure
+
+    monkeypatch.setattr(trial_module, "load", failing_load)
+    plan = SweepPlan(configurations=ONE, rows=10, repeats=1, warmups=0)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, trial_timeout_s=0.05)
+    assert says in (run.trials[0].reason or "")
+
+
+async def test_a_bug_is_no_record(
+    dsn18: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken_load(*args: Any, **options: Any) -> Any:
+        raise ExceptionGroup("", [MemoryError(), KeyError("a bug")])
+
+    monkeypatch.setattr(trial_module, "load", broken_load)
+    with pytest.raises(ExceptionGroup):
+        plan = SweepPlan(configurations=ONE, rows=10, repeats=1)
+        await run_sweep(plan, dsn18, SETTINGS, tmp_path)
+    assert schemas(dsn18) == []
+
+
+async def test_what_cannot_be_swept_is_said_before_anything_is_stored(
+    dsn18: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    def plan(table: str = "heart_rate", strategy: str = "copy") -> SweepPlan:
+        return SweepPlan(configurations=full_grid([table], [strategy], ["psycopg"], [10], [1]))
+
+    with pytest.raises(ConfigError, match="'steps' is no metric"):
+        await run_sweep(plan("steps"), dsn18, SETTINGS, folder)
+    with pytest.raises(ConfigError, match="'magic' is unknown"):
+        await run_sweep(plan(strategy="magic"), dsn18, SETTINGS, folder)
+    with pytest.raises(ConfigError, match="nothing of table"):
+        extra = [Subject("orders", TableName("orders"))]
+        await run_sweep(plan(), dsn18, SETTINGS, folder, subjects=extra)
+    with pytest.raises(ServerError):
+        await run_sweep(plan(), "host=/nowhere", SETTINGS, folder)
+    assert not folder.exists()
+
+
+# --- tables of the user's own -------------------------------------------------------------------
+
+ORDERS = """
+CREATE TYPE state AS ENUM ('new', 'paid');
+CREATE TABLE customers (id int PRIMARY KEY);
+CREATE TABLE "Order's" (
+  id serial PRIMARY KEY, number bigint GENERATED ALWAYS AS IDENTITY, label text NOT NULL
+    DEFAULT 'ORD-' || nextval('"Order''s_id_seq"'), customer int NOT NULL REFERENCES customers,
+  "Größe" numeric(8,2), state state, tags text[], notes varchar(10), at timestamptz NOT NULL,
+  doc jsonb, ip inet, size int GENERATED ALWAYS AS (length(notes)) STORED, UNIQUE (customer, at)
+);
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER no BEFORE INSERT ON "Order's" FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+async def test_a_table_is_copied_and_never_touched(dsn: str, tmp_path: Path) -> None:
+    with connected(dsn) as connection:
+        connection.execute(ORDERS)
+    events: list[SweepEvent] = []
+    subjects = table_subjects([TableName("Order's")])
+    plan = plan_for("Order's", repeats=2)
+    run = await run_sweep(
+        plan, dsn, SETTINGS, tmp_path, subjects=subjects, on_progress=events.append
+    )
+    assert_all_usable(run)
+    assert len(run.trials) == 12
+    assert {record.rows_verified for record in run.trials} == {500}
+    texts = [event.text for event in events if isinstance(event, SweepNotice)]
+    assert len(texts) == 1
+    assert "lacks its 1 triggers and its 1 foreign keys" in texts[0]
+    with connected(dsn) as connection:
+        assert connection.execute("""SELECT count(*) FROM "Order's" """).fetchone() == (0,)
+        advanced = connection.execute("SELECT count(last_value) FROM pg_sequences").fetchone()
+        assert advanced == (0,)  # the original's sequences were never drawn from
+    assert schemas(dsn) == []
+
+
+async def test_partitions_are_copied(dsn: str, tmp_path: Path) -> None:
+    with connected(dsn) as connection:
+        connection.execute(
+            """
+            CREATE TABLE readings (at timestamptz NOT NULL, region text NOT NULL, v float8)
+              PARTITION BY RANGE (at);
+            CREATE TABLE r2025 PARTITION OF readings FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')
+              PARTITION BY LIST (region);
+            CREATE TABLE r2025_north PARTITION OF r2025 FOR VALUES IN ('north');
+            CREATE TABLE hashed (id int PRIMARY KEY, v text) PARTITION BY HASH (id);
+            CREATE TABLE h0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE h1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            """
+        )
+    for name in ("readings", "hashed"):
+        assert_all_usable(await swept(dsn, tmp_path / name, name))
+
+
+async def test_rows_of_a_source_are_loaded(dsn: str, tmp_path: Path) -> None:
+    with connected(dsn) as connection:
+        connection.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, f float8, d numeric, b bytea, u uuid, i interval,"
+            " j json, a int[], at timestamptz)"
+        )
+    given = [
+        {
+            "id": n,
+            "f": float("nan") if n % 7 == 0 else n / 3,
+            "d": f"{n}.50",
+            "b": bytes([n % 256, 0]),
+            "u": f"00000000-0000-4000-8000-{n:012d}",
+            "i": f"{n} days",
+            "j": '{"a":  1}' if n % 2 else None,
+            "a": [n, None],
+            "at": f"2025-01-01 00:00:{n % 60:02d}+02",
+        }
+        for n in range(700)
+    ]
+    run = await swept(dsn, tmp_path, "t", rows=given)
+    assert_all_usable(run)
+    assert {record.rows for record in run.trials} == {500}  # the plan's rows, of 700
+
+
+@pytest.mark.parametrize("mode", [OnConflict.NOTHING, OnConflict.UPDATE])
+async def test_on_conflict_is_measured(dsn18: str, tmp_path: Path, mode: OnConflict) -> None:
+    plan = SweepPlan(configurations=FOUR, rows=500, repeats=1, on_conflict=mode, warmups=0)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path)
+    assert_all_usable(run)
+    assert {r.writers for r in run.trials} == {1 if mode is OnConflict.UPDATE else 2}
+
+
+async def test_naive_times_mean_the_assumed_zone(dsn18: str, tmp_path: Path) -> None:
+    with connected(dsn18) as connection:
+        connection.execute("CREATE TABLE t (at timestamptz)")
+    rows = pa.table({"at": pa.array([0, 1_000_000], pa.timestamp("us"))})
+    subjects = table_subjects([TableName("t")], open_source(rows))
+    run = await run_sweep(
+        plan_for("t"), dsn18, SETTINGS, tmp_path, subjects=subjects, assume_timezone="Asia/Tokyo"
+    )
+    assert_all_usable(run)
+
+
+@pytest.mark.parametrize(
+    ("ddl", "rows", "says"),
+    [
+        ("CREATE TABLE t (id int PRIMARY KEY)", [{"id": 1}, {"id": 1}], "UniqueViolation.*t_pkey"),
+        ("CREATE TABLE t (id int CHECK (id > 9))", [{"id": 1}], "CheckViolation.*t_id_check"),
+        ("CREATE TABLE t (id int CHECK (id < 0))", None, "--source"),
+        ("CREATE TABLE t (id int)", [{"id": 1, "colour": 2}], "no column 'colour'"),
+        ("CREATE TABLE t (id int, b int NOT NULL)", [{"id": 1}], "no column 'b'"),
+    ],
+)
+async def test_rows_that_do_not_fit_are_said_at_once(
+    dsn18: str, tmp_path: Path, ddl: str, rows: list[dict[str, int]] | None, says: str
+) -> None:
+    with connected(dsn18) as connection:
+        connection.execute(ddl.encode())
+    with pytest.raises(InputError, match=says) as caught:
+        await swept(dsn18, tmp_path, "t", rows=rows)
+    assert "batchbench_" not in str(caught.value)
+    assert schemas(dsn18) == []
+
+
+async def test_a_missing_table_is_one_sentence(dsn18: str, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="nowhere does not exist"):
+        await swept(dsn18, tmp_path, "nowhere")
+
+
+async def test_tables_of_one_name_are_kept_apart(dsn18: str, tmp_path: Path) -> None:
+    with connected(dsn18) as connection:
+        connection.execute("CREATE SCHEMA a; CREATE TABLE a.t (x int); CREATE TABLE t (y text)")
+    names = [TableName("t", "a"), TableName("t", "public")]
+    subjects = table_subjects(names)
+    assert [subject.label for subject in subjects] == ["a.t", "public.t"]
+    grid = full_grid(["a.t", "public.t"], ["copy"], ["psycopg"], [100], [1])
+    plan = SweepPlan(configurations=grid, rows=100, repeats=1, warmups=0)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, subjects=subjects)
+    assert_all_usable(run)
+    with pytest.raises(ConfigError, match="twice"):
+        table_subjects([TableName("t"), TableName("t")])
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_a_peak_between_two_looks_is_seen(by_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not by_kernel:
+        monkeypatch.setattr(process, "reset_peak", lambda: False)
+    elif not process.reset_peak():
+        pytest.skip("this kernel does not reset its record of the peak")
+    with Footprint() as small:
+        pass
+    with Footprint() as large:
+        held = b"x" * 100_000_000
+        deadline = time.process_time() + 0.05
+        while time.process_time() < deadline:
+            pass
+        del held
+    assert large.peak_rss_mb - large.rss_before_mb > 90
+    assert small.peak_rss_mb - small.rss_before_mb < 50
+    assert large.cpu_s >= 0.05
