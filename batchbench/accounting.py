@@ -8,6 +8,7 @@ Every row that was read ends in exactly one state, so that for each table and in
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 STATES = (
     "committed",
@@ -63,6 +64,8 @@ class LoadResult:
 
     tables: counts by table name; kinds of records without a table have their own entry.
     seconds: from the first read to the last commit. chunk_seconds: latency of each chunk.
+    unknown_rows: where rows of unknown fate stand in their sources. dead_letter: the file that
+    rejected rows are in, None where there are none.
     """
 
     load_id: str
@@ -70,7 +73,9 @@ class LoadResult:
     seconds: float = 0.0
     byte_count: int = 0
     retries: int = 0
+    unknown_rows: list[str] = field(default_factory=list)
     chunk_seconds: list[float] = field(default_factory=list)
+    dead_letter: Path | None = None
 
     @property
     def total(self) -> TableCounts:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +44,7 @@ class DeadLetter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[bytes] | None = None
+        self._lock = threading.Lock()
         self._known: set[tuple[str, str, int]] = set()
 
     def read_known(self) -> dict[str, int]:
@@ -70,8 +72,10 @@ class DeadLetter:
             os.truncate(self.path, len(whole) + 1 if whole else 0)
         return counts
 
-    def __contains__(self, key: tuple[str, str, int]) -> bool:
-        return key in self._known
+    @property
+    def known(self) -> frozenset[tuple[str, str, int]]:
+        """(table, source, row number) of the rows in it."""
+        return frozenset(self._known)
 
     @property
     def empty(self) -> bool:
@@ -79,10 +83,14 @@ class DeadLetter:
         return not self._known
 
     def write(self, rejections: Sequence[Rejection]) -> int:
-        """Append and flush to disk; return how many were new. Blocking.
+        """Append and flush to disk; return how many were new. Blocking; any thread may call it.
 
         Raises ConfigError where the file cannot be written.
         """
+        with self._lock:
+            return self._write(rejections)
+
+    def _write(self, rejections: Sequence[Rejection]) -> int:
         new = [rejection for rejection in rejections if rejection.key not in self._known]
         if not new:
             return 0
@@ -111,6 +119,26 @@ class DeadLetter:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             self._file = os.fdopen(descriptor, "ab")
         return self._file
+
+
+def rejected_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a dead letter, by source column. Raises InputError where it is none."""
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+    with file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)["row"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: is no dead-letter record (an object with the key"
+                    " row); mend the line"
+                ) from error
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {number}: row must be an object; mend the line")
+            yield row
 
 
 def _line(rejection: Rejection) -> bytes:

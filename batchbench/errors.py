@@ -6,6 +6,7 @@
     ├── TableError          a table, column, key or type that is missing or not supported
     ├── ServerError         no usable server: unreachable, refused, too old
     ├── WriteError          the server or a driver refused a statement
+    ├── TooManyRejectsError more rows were rejected than may be (see engine)
     └── LoadError           a load ended early; carries what happened to every row (see engine)
 
 Messages say where, what was got, what is allowed and what to do. They never hold a row's
@@ -34,7 +35,14 @@ class TableError(BatchbenchError):
 
 
 class ServerError(BatchbenchError):
-    """No usable server: unreachable, access refused, or too old."""
+    """No usable server: unreachable, access refused, or too old.
+
+    lasting: whether trying again cannot help (a wrong password, a missing database).
+    """
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class Failure(StrEnum):
@@ -53,7 +61,8 @@ class WriteError(BatchbenchError):
 
     sqlstate: five characters, or "" where the failure has none (a broken connection).
     condition: PostgreSQL's name for the SQLSTATE, such as "UniqueViolation".
-    table, column, constraint: as the server reported them, else None.
+    schema, table, column, constraint: as the server reported them, else None.
+    line: row of a COPY that the server was at, from 1; a hint, since it comes from a text.
     """
 
     def __init__(
@@ -62,16 +71,27 @@ class WriteError(BatchbenchError):
         *,
         sqlstate: str = "",
         condition: str = "",
+        schema: str | None = None,
         table: str | None = None,
         column: str | None = None,
         constraint: str | None = None,
+        line: int | None = None,
     ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.condition = condition
+        self.schema = schema
         self.table = table
         self.column = column
         self.constraint = constraint
+        self.line = line
+
+    @property
+    def fate_unknown(self) -> bool:
+        """Whether a COMMIT that ended so may have happened all the same: the connection or the
+        backend died. Every other error comes from a server that rolled back and lives on.
+        """
+        return not self.sqlstate or self.sqlstate[:2] in ("08", "57", "58", "XX")
 
     def add_place(self, place: str) -> None:
         """Say which rows the statement carried, in front of the message."""
@@ -84,13 +104,12 @@ class WriteError(BatchbenchError):
 
 
 _TRANSIENT = frozenset(
-    ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300"]
-    + ["08000", "08001", "08003", "08006"]
-)
+    ("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "25006")
+) | frozenset(("53300", "08000", "08001", "08003", "08006"))
 _TOO_BIG = frozenset(["57014", "53200", "54000"])
-_STALE = frozenset(["26000", "42P05", "0A000"])
-_ROW_CLASSES = ("22", "23")
-_ROW = frozenset(["44000", "P0001"])
+_STALE = frozenset(["26000", "42P05", "42P10", "0A000", "42704"])
+_ROW_CLASSES = ("22", "23", "P0")
+_ROW = frozenset(["44000"])
 
 
 def classify(sqlstate: str) -> Failure:

@@ -46,11 +46,45 @@ class ChunkWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkRetried:
+    """A transaction failed for no fault of its rows and is written again after `delay_s`.
+
+    sqlstate: "" for a broken connection.
+    """
+
+    table: str
+    location: Location
+    sqlstate: str
+    retry: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSplit:
+    """Rows that failed together are written apart. row_count: of them; parts: into how many."""
+
+    table: str
+    location: Location
+    sqlstate: str
+    row_count: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRejected:
+    """Rows are in the dead letter. sqlstate: of the first."""
+
+    table: str
+    row_count: int
+    sqlstate: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoadEnded:
     """The load is over, well or not; `result` is final."""
 
     result: LoadResult
 
 
-Event = LoadStarted | Notice | ChunkWritten | LoadEnded
+Event = LoadStarted | Notice | ChunkWritten | ChunkRetried | ChunkSplit | RowsRejected | LoadEnded
 Listener = Callable[[Event], None]

@@ -9,12 +9,12 @@ chunk numbers move with chunk size and splitting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from batchbench.batch import Location
 from batchbench.drivers import Session
 from batchbench.errors import ConfigError, WriteError
-from batchbench.table import quote
+from batchbench.table import literal, quote
 
 DEFAULT_SCHEMA = "batchbench"
 
@@ -29,23 +29,16 @@ class Part:
     duplicates: int = 0
     skipped_by_server: int = 0
 
+    @property
+    def row_count(self) -> int:
+        """Rows that were sent."""
+        return self.committed + self.duplicates + self.skipped_by_server
 
-@dataclass(slots=True)
-class Coverage:
-    """What a load has committed so far, by table."""
-
-    parts: list[Part] = field(default_factory=list)
-
-    def rows(self, table: str, source: str) -> list[tuple[int, int]]:
-        """Covered (first row, row count) of one source into one table, in order."""
-        spans = [
-            (location.first_row, location.row_count)
-            for part in self.parts
-            if part.table == table
-            for location in part.locations
-            if location.source == source
-        ]
-        return sorted(spans)
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells parts of a load apart."""
+        first = self.locations[0]
+        return self.table, first.source, first.first_row
 
 
 class Ledger:
@@ -125,14 +118,14 @@ class Ledger:
         )
         return bool(rows)
 
-    async def coverage(self, session: Session, load_id: str) -> Coverage:
+    async def parts(self, session: Session, load_id: str) -> list[Part]:
         """What a load has committed so far."""
         rows = await session.fetch(
             "SELECT table_name, source, first_row::text, row_count::text, committed::text,"
             f" duplicates::text, skipped::text FROM {self._parts} WHERE load_id = $1::text",
             load_id,
         )
-        return Coverage([_part(row) for row in rows])
+        return [_part(row) for row in rows]
 
     def record_sql(self, load_id: str, part: Part) -> str:
         """The statement that enters a part; it goes out with the COMMIT, in one message.
@@ -185,9 +178,3 @@ async def system_identifier(session: Session) -> str:
     except WriteError:
         return ""
     return rows[0][0] or ""
-
-
-def literal(text: str) -> str:
-    """An SQL string literal; `standard_conforming_strings` or not."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"

@@ -21,6 +21,12 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """An SQL string literal; `standard_conforming_strings` or not."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
+
+
 @dataclass(frozen=True, slots=True)
 class TableName:
     """A table's name; `schema` None means: found through the search path."""
@@ -161,6 +167,7 @@ class Table:
     row_security: bool = False
     rules: tuple[str, ...] = ()
     before_triggers: tuple[str, ...] = ()
+    may_insert: bool = True  # this role, into some column at least
 
     @property
     def sql(self) -> str:
@@ -216,6 +223,7 @@ class Table:
 # One row of text: a JSON object, or NULL where the table is missing. $1 is a quoted name.
 CATALOGUE_SQL = """
 SELECT json_build_object(
+  'may_insert', pg_catalog.has_any_column_privilege(c.oid, 'INSERT'),
   'schema', n.nspname, 'table', c.relname, 'kind', c.relkind,
   'row_type', c.reltype::bigint,
   'row_array', (SELECT t.typarray::bigint FROM pg_catalog.pg_type t WHERE t.oid = c.reltype),
@@ -302,6 +310,7 @@ def table_from_catalogue(answer: str | None, wanted: TableName) -> Table:
         row_security=found["row_security"],
         rules=tuple(found["rules"]),
         before_triggers=tuple(found["before_triggers"]),
+        may_insert=found["may_insert"],
     )
 
 

@@ -147,7 +147,7 @@ def test_bad_files_are_one_sentence(
 ) -> None:
     execute(dsn18, "CREATE TABLE t (id int4 NOT NULL, note text)")
     path = bad_files(tmp_path)[name]
-    done = commands("load", path, "--table", "t", "--dsn", dsn18)
+    done = commands("load", path, "--table", "t", "--dsn", dsn18, "--on-reject", "stop")
     assert done.code == 2, done.err
     assert said in done.error
     assert "sesame" not in done.err
@@ -170,7 +170,7 @@ def test_a_failure_after_rows_were_sent_is_exit_4(
     (tmp_path / "x.csv").write_text("\n".join(lines))
     done = commands(
         *("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn18),
-        *("--chunk-size", 1000, "--json"),
+        *("--chunk-size", 1000, "--json", "--on-reject", "stop"),
     )
     assert done.code == 4
     assert done.json["committed"] == 7_000

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -19,7 +20,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from batchbench import engine
 from batchbench.config import Settings
+from batchbench.drivers import Session
 from batchbench.errors import ConfigError, InputError, ServerError, TableError
 from batchbench.harness import (
     Configuration,
@@ -35,9 +38,10 @@ from batchbench.harness import (
     table_subjects,
 )
 from batchbench.harness import trial as trial_module
+from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.results import Run, load_run
 from batchbench.sources import open_source
-from batchbench.strategies import OnConflict
+from batchbench.strategies import OnConflict, Payload, Target, find_strategy
 from batchbench.table import TableName, parse_table_name
 
 SETTINGS = Settings()
@@ -47,7 +51,8 @@ ONE = full_grid(["heart_rate"], ["copy"], ["psycopg"], [200], [1])
 
 def plan_for(label: str, **changes: Any) -> SweepPlan:
     grid = full_grid([label], ["copy", "unnest", "values"], ["asyncpg", "psycopg"], [300], [1])
-    return SweepPlan(**{"configurations": grid, "rows": 500, "repeats": 1, "warmups": 0} | changes)
+    options: dict[str, Any] = {"rows": 500, "repeats": 1, "warmups": 0, **changes}
+    return SweepPlan(configurations=grid, **options)
 
 
 @contextlib.contextmanager
@@ -100,6 +105,7 @@ async def test_every_trial_is_recorded_and_verified(dsn: str, tmp_path: Path) ->
         assert record.peak_rss_mb is not None
         assert record.rss_before_mb is not None
         assert 20 < record.rss_before_mb <= record.peak_rss_mb
+        assert record.rows_per_s is not None
         assert record.goal_met == (record.rows_per_s > 2_000 and record.peak_rss_mb < 500)
     ended = [event for event in events if isinstance(event, TrialEnded)]
     assert [(event.done, event.total) for event in ended] == [(n, 12) for n in range(1, 13)]
@@ -122,6 +128,7 @@ async def test_a_chunk_over_the_limit_is_split_and_said_once(dsn18: str, tmp_pat
     notices = [event.text for event in events if isinstance(event, SweepNotice)]
     assert len(notices) == 1
     assert "3,276" in notices[0]
+    assert "batchbench_" not in notices[0]
 
 
 async def test_a_budget_ends_after_a_whole_block(dsn18: str, tmp_path: Path) -> None:
@@ -163,64 +170,107 @@ from pathlib import Path
 from batchbench.config import Settings
 from batchbench.harness import SweepPlan, run_sweep
 from tests.test_harness_sweep import FOUR
-plan = SweepPlan(configurations=FOUR, rows=500, repeats=40, warmups=0)
+plan = SweepPlan(configurations=FOUR, rows=500, repeats=8, warmups=0)
 asyncio.run(run_sweep(plan, sys.argv[1], Settings(), Path(sys.argv[2])))
 """
 
 
 async def test_killed_and_resumed(dsn18: str, tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, dsn18, tmp_path / "run"])
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _CHILD, dsn18, tmp_path / "run"
+    )
     trials = tmp_path / "run" / "trials.ndjson"
     deadline = time.monotonic() + 30
     while not (trials.exists() and trials.read_bytes().count(b"\n") >= 5):
         assert time.monotonic() < deadline
-        assert child.poll() is None
+        assert child.returncode is None
         await asyncio.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    await child.wait()
     left = schemas(dsn18)
     assert len(left) == 1
     stored = load_run(tmp_path / "run")
-    plan = SweepPlan(configurations=FOUR, rows=500, repeats=40, warmups=0)
+    plan = SweepPlan(configurations=FOUR, rows=500, repeats=8, warmups=0)
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path / "run", resume=True)
-    assert len(run.trials) == len({record.trial_id for record in run.trials}) == 160
+    assert len(run.trials) == len({record.trial_id for record in run.trials}) == 32
     assert run.trials[: len(stored.trials)] == stored.trials
     assert schemas(dsn18) == []
 
 
 async def test_another_plan_does_not_resume(dsn18: str, tmp_path: Path) -> None:
     await run_sweep(SweepPlan(configurations=ONE, rows=10), dsn18, SETTINGS, tmp_path)
+    other = SweepPlan(configurations=ONE, rows=11)
     with pytest.raises(ConfigError, match="other rows"):
-        other = SweepPlan(configurations=ONE, rows=11)
         await run_sweep(other, dsn18, SETTINGS, tmp_path, resume=True)
 
 
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
+class Faulty:
+    """A strategy of a third party, which the server refuses from the second chunk on."""
+
+    name = "faulty"
+
+    def use(self, column_count: int) -> ParameterUse:
+        return COPY_USE
+
+    def plan(self, target: Target) -> Any:
+        plan = find_strategy("copy").plan(target)
+
+        async def write(session: Session, payload: Payload, *, full: bool) -> int:
+            if not full:
+                await session.run("SELECT 1 / 0")
+            return await plan.write(session, payload, full=full)
+
+        return SimpleNamespace(
+            use=plan.use, guard="", prepare=plan.prepare, encode=plan.encode, write=write
+        )
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("faulty", "tests.test_harness_sweep:Faulty", "batchbench.strategies")
+    known = EntryPoints([point])
+    monkeypatch.setattr("batchbench.strategies.entry_points", known.select)
+
+
+@pytest.mark.usefixtures("faulty")
 async def test_a_failed_load_is_a_record_and_the_sweep_goes_on(dsn: str, tmp_path: Path) -> None:
-    """An ordinary role with three connections: one for the sweep, so three writers are too many."""
-    role = f"limited_{os.urandom(4).hex()}"
+    grid = full_grid(["heart_rate"], ["copy", "faulty"], ["psycopg", "asyncpg"], [200], [1])
+    plan = SweepPlan(configurations=grid, rows=500, repeats=2)
+    run = await run_sweep(plan, dsn, SETTINGS, tmp_path)
+    assert len(run.trials) == 8
+    assert all(record.usable for record in run.trials if record.strategy == "copy")
+    for record in run.trials:
+        if record.strategy == "faulty":
+            assert (record.status, record.chunks, record.rows_verified) == ("failed", 2, 400)
+            assert "DivisionByZero" in (record.reason or "")
+            assert (record.rows_per_s, record.seconds, record.goal_met) == (None, None, False)
+    assert schemas(dsn) == []
+
+
+@pytest.mark.parametrize("may_create", [True, False])
+async def test_an_ordinary_role_needs_to_create_a_schema(
+    dsn: str, tmp_path: Path, may_create: bool
+) -> None:
+    role = f"ordinary_{os.urandom(4).hex()}"
+    name = sql.Identifier(role)
+    plan = SweepPlan(configurations=ONE, rows=10)
+    sweep = run_sweep(plan, make_conninfo(dsn, user=role), SETTINGS, tmp_path)
     with connected(dsn) as connection:
-        name = sql.Identifier(role)
-        database = sql.Identifier(connection.info.dbname)
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN CONNECTION LIMIT 3").format(name))
-        grant = sql.SQL("GRANT CREATE ON DATABASE {} TO {}")
-        connection.execute(grant.format(database, name))
-    grid = full_grid(["heart_rate"], ["copy"], ["psycopg"], [20], [1, 3])
-    plan = SweepPlan(configurations=grid, rows=500, repeats=2, warmups=0)
-    try:
-        run = await run_sweep(plan, make_conninfo(dsn, user=role), SETTINGS, tmp_path)
-    finally:
-        with connected(dsn) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+        try:
+            if may_create:
+                database = sql.Identifier(connection.info.dbname)
+                grant = sql.SQL("GRANT CREATE ON DATABASE {} TO {}")
+                connection.execute(grant.format(database, name))
+                assert_all_usable(await sweep)
+            else:
+                with pytest.raises(ServerError, match="GRANT CREATE ON DATABASE"):
+                    await sweep
+        finally:
             connection.execute(sql.SQL("DROP OWNED BY {}; DROP ROLE {}").format(name, name))
-    by_writers = {n: [r for r in run.trials if r.parallelism == n] for n in (1, 3)}
-    assert all(record.usable for record in by_writers[1])
-    for record in by_writers[3]:
-        assert record.status == "failed"
-        assert "too many connections" in (record.reason or "")
-        assert (record.rows_per_s, record.seconds, record.goal_met) == (None, None, False)
-    assert len(run.trials) == 4
 
 
 @pytest.mark.parametrize(
@@ -233,7 +283,7 @@ async def test_a_failed_load_is_a_record_and_the_sweep_goes_on(dsn: str, tmp_pat
 async def test_rows_that_are_lost_or_altered_are_noticed(
     dsn18: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, says: str
 ) -> None:
-    real_load = trial_module.load
+    real_load = engine.load
 
     async def damaging_load(*args: Any, **options: Any) -> Any:
         result = await real_load(*args, **options)
@@ -284,8 +334,8 @@ async def test_a_bug_is_no_record(
         raise ExceptionGroup("", [MemoryError(), KeyError("a bug")])
 
     monkeypatch.setattr(trial_module, "load", broken_load)
+    plan = SweepPlan(configurations=ONE, rows=10, repeats=1)
     with pytest.raises(ExceptionGroup):
-        plan = SweepPlan(configurations=ONE, rows=10, repeats=1)
         await run_sweep(plan, dsn18, SETTINGS, tmp_path)
     assert schemas(dsn18) == []
 
@@ -302,8 +352,8 @@ async def test_what_cannot_be_swept_is_said_before_anything_is_stored(
         await run_sweep(plan("steps"), dsn18, SETTINGS, folder)
     with pytest.raises(ConfigError, match="'magic' is unknown"):
         await run_sweep(plan(strategy="magic"), dsn18, SETTINGS, folder)
+    extra = [Subject("orders", TableName("orders"))]
     with pytest.raises(ConfigError, match="nothing of table"):
-        extra = [Subject("orders", TableName("orders"))]
         await run_sweep(plan(), dsn18, SETTINGS, folder, subjects=extra)
     with pytest.raises(ServerError):
         await run_sweep(plan(), "host=/nowhere", SETTINGS, folder)
@@ -340,7 +390,7 @@ async def test_a_table_is_copied_and_never_touched(dsn: str, tmp_path: Path) -> 
     assert {record.rows_verified for record in run.trials} == {500}
     texts = [event.text for event in events if isinstance(event, SweepNotice)]
     assert len(texts) == 1
-    assert "lacks its 1 triggers and its 1 foreign keys" in texts[0]
+    assert "triggers (1), foreign keys (1)" in texts[0]
     with connected(dsn) as connection:
         assert connection.execute("""SELECT count(*) FROM "Order's" """).fetchone() == (0,)
         advanced = connection.execute("SELECT count(last_value) FROM pg_sequences").fetchone()
@@ -354,8 +404,8 @@ async def test_partitions_are_copied(dsn: str, tmp_path: Path) -> None:
             """
             CREATE TABLE readings (at timestamptz NOT NULL, region text NOT NULL, v float8)
               PARTITION BY RANGE (at);
-            CREATE TABLE r2025 PARTITION OF readings FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')
-              PARTITION BY LIST (region);
+            CREATE TABLE r2025 PARTITION OF readings
+              FOR VALUES FROM ('2025-01-01') TO ('2025-02-01') PARTITION BY LIST (region);
             CREATE TABLE r2025_north PARTITION OF r2025 FOR VALUES IN ('north');
             CREATE TABLE hashed (id int PRIMARY KEY, v text) PARTITION BY HASH (id);
             CREATE TABLE h0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -25,26 +27,62 @@ from batchbench.cli.options import (
 )
 from batchbench.cli.progress import LoadProgress
 from batchbench.ddl import table_ddl
+from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
 from batchbench.engine import LoadError, LoadOptions, LoadPlan, load, plan_load
 from batchbench.errors import ConfigError
+from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.profile import PROFILES
-from batchbench.sources import FORMATS, HealthOptions, Source, infer_types, open_sources
+from batchbench.sources import (
+    FORMATS,
+    HealthOptions,
+    Source,
+    infer_types,
+    open_source,
+    open_sources,
+)
 from batchbench.strategies import OnConflict, strategy_names
 from batchbench.table import TableName, parse_table_name
+
+REJECTED = 3
+UNKNOWN = 4
+
+
+class OnReject(StrEnum):
+    """--on-reject"""
+
+    SKIP = "skip"
+    STOP = "stop"
+
+
+class ExactlyOnce(StrEnum):
+    """--exactly-once"""
+
+    AUTO = "auto"
+    LEDGER = "ledger"
+    STATUS = "status"
+    OFF = "off"
+
+
+class Durability(StrEnum):
+    """--durability"""
+
+    FULL = "full"
+    RELAXED = "relaxed"
+
 
 _TABLE_EXISTS = "SELECT pg_catalog.to_regclass($1::text)::text"
 
 
 def load_command(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Parquet, CSV, NDJSON or health JSON files, plain, .gz or .zst;"
             " - is standard input.",
             metavar="FILE...",
         ),
-    ],
+    ] = None,
     table: Annotated[
         str | None,
         typer.Option(help="Where the rows go: table or schema.table. Not for health JSON."),
@@ -85,6 +123,47 @@ def load_command(
             help="What is committed together: chunk, batch (all or nothing), or N chunks."
         ),
     ] = "chunk",
+    on_reject: Annotated[
+        OnReject | None,
+        typer.Option(
+            help="What a row that cannot be loaded does: skip (it goes to the dead letter, the"
+            " others are committed) or stop. Default: skip, but stop under --transaction batch."
+        ),
+    ] = None,
+    max_rejects: Annotated[
+        str | None, typer.Option(help="Stop after more rejected rows than N, or P%.")
+    ] = None,
+    dead_letter: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for rejected rows, NDJSON. Default: results/loads/LOAD_ID/rejects.ndjson."
+        ),
+    ] = None,
+    retry_rejects: Annotated[
+        Path | None,
+        typer.Option(help="Load the rows of this dead letter, once mended, instead of files."),
+    ] = None,
+    exactly_once: Annotated[
+        ExactlyOnce,
+        typer.Option(
+            help="How a COMMIT whose answer was lost is settled: by a ledger table, by the"
+            " transaction's status, or off. auto: the ledger where this role may have one."
+        ),
+    ] = ExactlyOnce.AUTO,
+    ledger_schema: Annotated[
+        str, typer.Option(help="Schema of the ledger's tables.")
+    ] = DEFAULT_SCHEMA,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this load id: no row is written twice.")
+    ] = None,
+    durability: Annotated[
+        Durability,
+        typer.Option(help="full: synchronous_commit is on, whatever server or role say."),
+    ] = Durability.FULL,
+    wait_limit_s: Annotated[
+        float,
+        typer.Option(help="Cut the connection of a statement that takes longer.", min=1),
+    ] = 120.0,
     ignore_columns: Annotated[
         str | None, typer.Option(help="Columns of the files to leave out, with commas.")
     ] = None,
@@ -119,9 +198,23 @@ def load_command(
         transaction=_transaction(transaction),
         ignore_columns=frozenset(split_names(ignore_columns)),
         cast_options=CastOptions(assume_timezone=assume_timezone),
+        on_reject=on_reject.value if on_reject is not None else None,
+        max_rejects=_max_rejects(max_rejects),
+        dead_letter=dead_letter,
+        exactly_once=exactly_once.value,
+        ledger_schema=ledger_schema,
+        durability=durability.value,
+        wait_limit_s=wait_limit_s,
     )
     columns = {metric: PROFILES[metric].arrow_schema for metric in profile_metrics(metrics)}
-    source = open_sources(files, format=file_format, health=HealthOptions(columns, user_id))
+    if (retry_rejects is None) == (not files):
+        raise ConfigError("name the files to load, or a dead letter with --retry-rejects")
+    if retry_rejects is not None:
+        source = open_source(rejected_rows(retry_rejects), name=str(retry_rejects))
+    else:
+        source = open_sources(
+            files or [], format=file_format, health=HealthOptions(columns, user_id)
+        )
     tables = _tables(source, table, metrics)
     with server_of_the_user(dsn, server, data_dir) as opened:
         if dry_run:
@@ -132,7 +225,14 @@ def load_command(
                 if create:
                     asyncio.run(_create_missing(source, tables, opened.dsn, options))
                 result = asyncio.run(
-                    load(source, tables, opened.dsn, options, on_event=progress.listen)
+                    load(
+                        source,
+                        tables,
+                        opened.dsn,
+                        options,
+                        resume=resume,
+                        on_event=progress.listen,
+                    )
                 )
         except LoadError as error:
             _show(error.result, as_json=as_json)
@@ -144,7 +244,19 @@ def load_command(
     for remark, count in source.remarks().items():
         warn(f"{remark}: {count:,}")
     _show(result, as_json=as_json)
-    return 0
+    if result.total.unknown:
+        return UNKNOWN
+    return REJECTED if result.total.rejected else 0
+
+
+def _max_rejects(text: str | None) -> int | float | None:
+    """A number of rows, or a share of them."""
+    if text is None:
+        return None
+    number = text.removesuffix("%")
+    if not number.isascii() or not number.isdigit() or (text != number and int(number) > 100):
+        raise ConfigError(f"--max-rejects takes a number of rows or a percentage, not {text!r}")
+    return int(number) / 100 if text != number else int(number)
 
 
 def _transaction(text: str) -> Literal["chunk", "batch"] | int:
@@ -258,10 +370,16 @@ def _show(result: LoadResult, *, as_json: bool) -> None:
                 "chunks": len(result.chunk_seconds),
                 "bytes_sent": result.byte_count,
                 "retries": result.retries,
+                "dead_letter": str(result.dead_letter) if result.dead_letter else None,
+                "unknown_rows": result.unknown_rows,
                 "tables": {name: counts.as_dict() for name, counts in result.tables.items()},
             }
         )
         return
+    for place in result.unknown_rows:
+        warn(f"{place}: whether these rows are committed, the server cannot tell")
+    if result.dead_letter is not None:
+        warn(f"rejected rows, with their reasons, are in {result.dead_letter}")
     for name, counts in result.tables.items():
         states = [f"{n:,} {state.replace('_', ' ')}" for state, n in counts.as_dict().items() if n]
         out.print(f"{name}: {', '.join(states) or '0 read'}", markup=False)

@@ -10,7 +10,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from batchbench.accounting import LoadResult
 from batchbench.cli.console import note
-from batchbench.events import ChunkWritten, Event, LoadEnded, LoadStarted, Notice
+from batchbench.events import (
+    ChunkRetried,
+    ChunkSplit,
+    ChunkWritten,
+    Event,
+    LoadEnded,
+    LoadStarted,
+    Notice,
+    RowsRejected,
+)
 from batchbench.harness import Preparing, SweepEvent, SweepNotice, SweepStarted, TrialEnded
 
 _PLAIN_EVERY_S = 10.0
@@ -22,7 +31,7 @@ class LoadProgress:
     def __init__(self, console: Console) -> None:
         self.result: LoadResult | None = None
         self._console = console
-        self._rows = self._bytes = 0
+        self._rows = self._bytes = self._rejected = self._splits = 0
         self._started = self._said = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.fields[rows]:>14,} rows"),
@@ -59,6 +68,13 @@ class LoadProgress:
                 note(event.text)
             case ChunkWritten():
                 self._count(event)
+            case ChunkRetried():
+                why = event.sqlstate or "broken connection"
+                note(f"{event.location}: retry {event.retry} ({why}) in {event.delay_s:.1f} s")
+            case ChunkSplit():
+                self._splits += 1
+            case RowsRejected():
+                self._rejected += event.row_count
             case LoadEnded():
                 self.result = event.result
 
@@ -72,7 +88,8 @@ class LoadProgress:
         if not self._console.is_terminal and now - self._said >= _PLAIN_EVERY_S:
             self._said = now
             self._console.print(
-                f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s"
+                f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s,"
+                f" {self._rejected:,} rejected"
             )
 
 

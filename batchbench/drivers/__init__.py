@@ -81,11 +81,14 @@ class Session(Protocol):
     ) -> int:
         """COPY a binary stream into a table; return the row count of the command tag."""
 
-    async def begin(self) -> None:
-        """Open a transaction."""
+    async def begin(self, then: str = "") -> None:
+        """Open a transaction, and run `then` in it, in one message."""
 
-    async def commit(self) -> None:
-        """Commit. Raises WriteError where the server rolled back instead (its tag is read)."""
+    async def commit(self, first: str = "") -> None:
+        """Run `first`, then commit, in one message.
+
+        Raises WriteError where the server rolled back instead (its tag is read).
+        """
 
     async def rollback(self) -> None:
         """Roll back; nothing happens outside a transaction."""
@@ -94,7 +97,7 @@ class Session(Protocol):
         """Close in order, within a limit."""
 
     def abort(self) -> None:
-        """Close the socket at once."""
+        """Cut the connection at once; what waits on it fails as if the network had."""
 
 
 async def connect(driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Session:

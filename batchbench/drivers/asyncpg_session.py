@@ -83,12 +83,12 @@ class AsyncpgSession:
             )
         return _tag_rows(tag)
 
-    async def begin(self) -> None:
-        await self.run("BEGIN")
+    async def begin(self, then: str = "") -> None:
+        await self.run(f"BEGIN; {then}" if then else "BEGIN")
 
-    async def commit(self) -> None:
+    async def commit(self, first: str = "") -> None:
         with _translated():
-            tag = await self._connection.execute("COMMIT")
+            tag = await self._connection.execute(f"{first}; COMMIT" if first else "COMMIT")
         if tag != "COMMIT":
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
 
@@ -108,6 +108,7 @@ class AsyncpgSession:
         if prepared is None:
             self._hand_through(statement.parameter_oids)
             prepared = await self._connection.prepare(statement.sql)
+            _check_types(prepared, statement)
             if statement.reused:
                 self._prepared[statement.sql] = prepared
         return prepared
@@ -119,6 +120,16 @@ class AsyncpgSession:
                 oid, str(oid), "pg_catalog", [], "scalar", _as_is, _as_is, "binary"
             )
             self._raw_oids.add(oid)
+
+
+def _check_types(prepared: Any, statement: Statement) -> None:
+    """Where the server inferred another type, the table has changed: our bytes would be read as
+    something else, without an error where the widths are equal.
+    """
+    inferred = [parameter.oid for parameter in prepared.get_parameters()]
+    expected = statement.parameter_oids
+    if any(a != b for a, b in zip(inferred, expected, strict=True) if b):
+        raise write_error("0A000", "the table's column types have changed")
 
 
 def _as_is(value: bytes) -> bytes:
@@ -152,9 +163,11 @@ def _translated() -> Iterator[None]:
         raise write_error(
             error.sqlstate or "",
             fields.get("message"),
+            schema=fields.get("schema_name"),
             table=fields.get("table_name"),
             column=fields.get("column_name"),
             constraint=fields.get("constraint_name"),
+            context=fields.get("context"),
         ) from error
     except (OSError, asyncpg.InterfaceError) as error:
         raise broken_connection("asyncpg", type(error).__name__) from error

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Iterator, Sequence
 
 import psycopg
@@ -58,7 +60,8 @@ class PsycopgSession:
 
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
         values = [None if value is None else value.encode() for value in arguments]
-        self._pgconn.send_query_params(sql.encode(), values)
+        with _translated():
+            self._pgconn.send_query_params(sql.encode(), values)
         result = await self._result()
         return [
             tuple(_text(result.get_value(row, column)) for column in range(result.nfields))
@@ -66,8 +69,12 @@ class PsycopgSession:
         ]
 
     async def run(self, sql: str) -> None:
-        self._pgconn.send_query(sql.encode())
+        self._send(sql)
         await self._result()
+
+    def _send(self, sql: str) -> None:
+        with _translated():
+            self._pgconn.send_query(sql.encode())
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         formats = [_BINARY] * len(parameters)
@@ -93,11 +100,11 @@ class PsycopgSession:
                         await copy.write(part)
                 return cursor.rowcount
 
-    async def begin(self) -> None:
-        await self.run("BEGIN")
+    async def begin(self, then: str = "") -> None:
+        await self.run(f"BEGIN; {then}" if then else "BEGIN")
 
-    async def commit(self) -> None:
-        self._pgconn.send_query(b"COMMIT")
+    async def commit(self, first: str = "") -> None:
+        self._send(f"{first}; COMMIT" if first else "COMMIT")
         result = await self._result()
         if result.command_status != b"COMMIT":
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
@@ -111,7 +118,13 @@ class PsycopgSession:
             await asyncio.wait_for(self._connection.close(), _CLOSE_TIMEOUT_S)
 
     def abort(self) -> None:
-        self._pgconn.finish()
+        # Not finish(): it would close a descriptor that the event loop may be waiting on.
+        with contextlib.suppress(OSError, psycopg.Error):
+            wire = socket.socket(fileno=os.dup(self._pgconn.socket))
+            try:
+                wire.shutdown(socket.SHUT_RDWR)
+            finally:
+                wire.close()
 
     @property
     def _pgconn(self) -> pq.abc.PGconn:
@@ -149,9 +162,11 @@ def _from_result(result: PGresult) -> WriteError:
     return write_error(
         said(field.SQLSTATE) or "",
         said(field.MESSAGE_PRIMARY),
+        schema=said(field.SCHEMA_NAME),
         table=said(field.TABLE_NAME),
         column=said(field.COLUMN_NAME),
         constraint=said(field.CONSTRAINT_NAME),
+        context=said(field.CONTEXT),
     )
 
 
@@ -165,9 +180,11 @@ def _translated() -> Iterator[None]:
         raise write_error(
             error.sqlstate,
             error.diag.message_primary,
+            schema=error.diag.schema_name,
             table=error.diag.table_name,
             column=error.diag.column_name,
             constraint=error.diag.constraint_name,
+            context=error.diag.context,
         ) from error
 
 

@@ -6,6 +6,8 @@ that speak about data only names are taken: the condition, table, column and con
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 
 from batchbench.errors import ServerError, WriteError
@@ -28,9 +30,11 @@ def write_error(
     sqlstate: str,
     primary: str | None,
     *,
+    schema: str | None = None,
     table: str | None = None,
     column: str | None = None,
     constraint: str | None = None,
+    context: str | None = None,
 ) -> WriteError:
     """What the server refused, said without row values."""
     condition = condition_name(sqlstate)
@@ -48,10 +52,18 @@ def write_error(
         message,
         sqlstate=sqlstate,
         condition=condition,
+        schema=schema,
         table=table,
         column=column,
         constraint=constraint,
+        line=_copy_line(context),
     )
+
+
+def _copy_line(context: str | None) -> int | None:
+    """The row that a COPY was at: "COPY t, line 37, ...", in whatever language."""
+    found = re.search(r"^COPY .*?, \S+ (\d+)", context or "", re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def broken_connection(driver: str, what: str) -> WriteError:
@@ -72,4 +84,7 @@ def connect_error(where: str, sqlstate: str | None, said: str) -> ServerError:
     """No connection: where, why, what to do."""
     advice = _CONNECT_ADVICE.get(sqlstate or "", "check host, port, user, and that it is running")
     said = " ".join(said.split())
-    return ServerError(f"cannot connect to PostgreSQL at {where}: {said}; {advice}")
+    lasting = (sqlstate or "")[:2] in ("28", "3D", "42")
+    return ServerError(
+        f"cannot connect to PostgreSQL at {where}: {said}; {advice}", lasting=lasting
+    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, Location
+from batchbench.casts import Fault
 from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
 from batchbench.sources import Source
 from batchbench.strategies import Payload
@@ -17,24 +20,88 @@ from batchbench.strategies import Payload
 _READ_ROWS = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Encoded rows, ready to be written. `full` chunks have the planned row count."""
+    """Rows that are ready to be written, and those that never can be.
+
+    rows: as read. locations: where they stand in their sources, in order.
+    kept: the rows that can be sent, as positions in `rows`; None means all.
+    values: their columns in canonical form, one array a target column.
+    faults: rows that do not fit the table, with the position in the shape's columns.
+    payload: the rows that can be sent, encoded as one; None where there are none.
+    """
 
     table: str
     shape: ShapePlan
-    payload: Payload
+    rows: pa.RecordBatch
     locations: tuple[Location, ...]
+    kept: NDArray[np.int64] | None
+    values: tuple[pa.Array, ...]
+    faults: tuple[tuple[int, Fault], ...]
+    payload: Payload | None
 
     @property
-    def full(self) -> bool:
-        return self.payload.row_count == self.shape.chunk_rows
+    def row_count(self) -> int:
+        """Rows that can be sent."""
+        return len(self.rows) if self.kept is None else len(self.kept)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that a chunk holds while in flight: what was read, and what it became."""
+        return 2 * self.payload.byte_count if self.payload is not None else 0
 
     @property
     def location(self) -> Location:
         """Where the chunk starts in its source, with its row count."""
         first = self.locations[0]
-        return Location(first.source, first.first_row, self.payload.row_count)
+        return Location(first.source, first.first_row, len(self.rows))
+
+    def place(self, row: int) -> Location:
+        """Where one of `rows` stands."""
+        for location in self.locations:
+            if row < location.row_count:
+                return location.part(row, 1)
+            row -= location.row_count
+        raise IndexError(row)
+
+    def position(self, sendable: int) -> int:
+        """The position in `rows` of the n-th row that can be sent."""
+        return sendable if self.kept is None else int(self.kept[sendable])
+
+    def span(self, offset: int, row_count: int) -> tuple[Location, ...]:
+        """The source rows from one sendable row to another; rejected ones between are in it."""
+        first, last = self.position(offset), self.position(offset + row_count - 1)
+        spans, start = [], 0
+        for location in self.locations:
+            begin, end = max(first, start), min(last + 1, start + location.row_count)
+            if begin < end:
+                spans.append(location.part(begin - start, end - begin))
+            start += location.row_count
+        return tuple(spans)
+
+    def encode(self, offset: int, row_count: int) -> Payload:
+        """Encode some of the rows that can be sent. Blocking."""
+        if self.payload is not None and row_count == self.row_count:
+            return self.payload
+        return self.shape.encode([values.slice(offset, row_count) for values in self.values])
+
+
+def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
+    """Cast and encode."""
+    rows = parts[0].columns
+    if len(parts) > 1:
+        rows = pa.concat_batches([part.columns for part in parts])
+    values, faults = shape.cast(rows)
+    kept = None
+    if faults:
+        faulty = np.unique(np.fromiter((fault.row for _, fault in faults), np.int64))
+        kept = np.delete(np.arange(len(rows)), faulty)
+        values = [array.take(pa.array(kept)) for array in values]
+    payload = shape.encode(values) if kept is None or len(kept) else None
+    locations = tuple(part.location for part in parts)
+    return Chunk(
+        str(plan.table.name), shape, rows, locations, kept, tuple(values), tuple(faults), payload
+    )
 
 
 @dataclass(slots=True)
@@ -62,12 +129,11 @@ class _Pending:
     def take(self) -> Chunk:
         """Encode what is pending as one chunk."""
         parts, self.parts, self.row_count = self.parts, [], 0
-        rows = parts[0].columns
-        if len(parts) > 1:
-            rows = pa.concat_batches([part.columns for part in parts])
-        locations = tuple(part.location for part in parts)
-        payload = self.shape.encode(rows, locations)
-        return Chunk(str(self.plan.table.name), self.shape, payload, locations)
+        return _chunk(self.plan, self.shape, parts)
+
+
+Covered = Callable[[str, str], list[tuple[int, int]]]
+"""(table, source) -> (first row, row count) of the rows that an earlier start committed."""
 
 
 def encoded_chunks(
@@ -76,8 +142,9 @@ def encoded_chunks(
     result: LoadResult,
     notice: Callable[[str], None],
     max_read_bytes: int,
+    covered: Covered | None = None,
 ) -> Iterator[Chunk]:
-    """Read the source to its end and encode it.
+    """Read the source to its end and encode it, without the rows that are `covered`.
 
     Counts what is read into `result`; tells `notice` once a table where a chunk size was cut.
     Raises InputError, TableError.
@@ -90,7 +157,8 @@ def encoded_chunks(
             counts.read += batch.row_count
             counts.not_loaded += batch.row_count
             continue
-        result.counts(str(table_plan.table.name)).read += batch.row_count
+        table = str(table_plan.table.name)
+        result.counts(table).read += batch.row_count
         waiting = pending.get(batch.target)
         if waiting is None or waiting.schema != batch.columns.schema:
             if waiting is not None and waiting.row_count:
@@ -100,7 +168,9 @@ def encoded_chunks(
             if waiting is None and split is not None:
                 notice(split)
             waiting = pending[batch.target] = _Pending(table_plan, shape, batch.columns.schema)
-        yield from waiting.add(batch)
+        spans = covered(table, batch.location.source) if covered is not None else []
+        for part in uncovered(batch, spans):
+            yield from waiting.add(part)
     for waiting in pending.values():
         if waiting.row_count:
             yield waiting.take()
@@ -108,6 +178,22 @@ def encoded_chunks(
         counts = result.counts(kind)
         counts.read += row_count
         counts.not_loaded += row_count
+
+
+def uncovered(batch: Batch, spans: list[tuple[int, int]]) -> Iterator[Batch]:
+    """The parts of a batch that no span covers. spans: (first row, row count), sorted."""
+    start, end = batch.location.first_row, batch.location.first_row + batch.row_count
+    position = start
+    for first, count in spans:
+        if first + count <= position:
+            continue
+        if first >= end:
+            break
+        if first > position:
+            yield batch.part(position - start, first - position)
+        position = min(first + count, end)
+    if position < end:
+        yield batch.part(position - start, end - position)
 
 
 def _read_rows(plan: LoadPlan) -> int:

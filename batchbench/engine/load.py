@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchbench.accounting import LoadResult
+from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, connect, read_table
+from batchbench.engine.accounts import Accounts
 from batchbench.engine.chunks import Chunk, encoded_chunks
-from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan, plan_table
-from batchbench.errors import BatchbenchError, WriteError
-from batchbench.events import ChunkWritten, Event, Listener, LoadEnded, LoadStarted, Notice
+from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
+from batchbench.engine.writing import ChunkWriter, Surroundings
+from batchbench.errors import BatchbenchError, ConfigError, TableError, WriteError
+from batchbench.events import Event, Listener, LoadEnded, LoadStarted, Notice
+from batchbench.ledger import Ledger, Part
 from batchbench.memory import Budget
+from batchbench.retry import retry_policy
 from batchbench.sources import Source
-from batchbench.strategies import OnConflict
 from batchbench.table import TableName
 
 _MIB = 1 << 20
+
+LOADS_FOLDER = Path("results") / "loads"
+"""Each load has a folder in it, made when there is something to put there."""
+
+
+class LoadError(BatchbenchError):
+    """A load ended early, after rows had been sent. `result` says what happened to every row;
+    `cause` says why.
+    """
+
+    def __init__(self, cause: BaseException, result: LoadResult) -> None:
+        total = result.total
+        super().__init__(
+            f"{cause}. The load stopped: {total.committed:,} rows are committed, "
+            f"{total.unwritten:,} that were read are not written"
+        )
+        self.cause = cause
+        self.result = result
 
 
 async def plan_load(
@@ -33,10 +57,14 @@ async def plan_load(
     tables: where the rows of each target go; a source of one table has the target None.
     Raises TableError, InputError, ConfigError.
     """
-    plans = {
-        metric: plan_table(await read_table(session, name), metric, options)
-        for metric, name in tables.items()
-    }
+    plans = {}
+    for metric, name in tables.items():
+        table = await read_table(session, name)
+        if not table.may_insert:
+            raise TableError(
+                f"this role may not insert into table {table.name}; GRANT INSERT ON it first"
+            )
+        plans[metric] = plan_table(table, metric, options)
     plan = LoadPlan(options, plans)
     schema = source.schema()
     if schema is not None and None in plans:
@@ -57,19 +85,19 @@ async def load(
     dsn: str,
     options: LoadOptions,
     *,
+    resume: str | None = None,
     on_event: Listener | None = None,
 ) -> LoadResult:
-    """Load every row of a source.
+    """Load every row of a source; see `LoadOptions` for transactions, rejects and retries.
 
-    Transactions: as `options.transaction` says; a failure stops the load, rolls back what is
-    open and leaves what is committed.
+    resume: the id of an earlier load of the same source, to go on with; its counts are in the
+    result. Needs the ledger.
     Raises ConfigError, InputError, TableError, ServerError or WriteError where nothing was sent
     yet, LoadError after that. On cancellation the chunks in flight are finished first.
     """
     session = await connect(options.driver_name, dsn)
     try:
-        plan = await plan_load(session, source, tables, options)
-        run = _Run(source, plan, dsn, session, on_event or _ignore)
+        run = await _prepare(session, source, tables, dsn, options, resume, on_event or _ignore)
     except BaseException:
         await session.close()
         raise
@@ -86,182 +114,248 @@ def _ignore(event: Event) -> None:
     """Listen to nothing."""
 
 
+async def _prepare(
+    session: Session,
+    source: Source,
+    tables: Mapping[str | None, TableName],
+    dsn: str,
+    options: LoadOptions,
+    resume: str | None,
+    emit: Listener,
+) -> _Run:
+    plan = await plan_load(session, source, tables, options)
+    ledger, plan = await _choose_ledger(session, options, plan, resume)
+    load_id = resume or uuid.uuid4().hex[:12]
+    result = LoadResult(load_id)
+    for table_plan in plan.tables.values():
+        result.counts(str(table_plan.table.name))
+    dead_letter = DeadLetter(options.dead_letter or LOADS_FOLDER / load_id / "rejects.ndjson")
+    accounts = Accounts(result, options, dead_letter, emit)
+    parts: list[Part] = []
+    if ledger is not None:
+        fingerprint = source.fingerprint()
+        if resume is not None and not fingerprint:
+            raise ConfigError(f"{source.name} cannot be read again, so no load of it can resume")
+        if resume is not None and not await ledger.known(session, resume):
+            raise ConfigError(f"the ledger knows no load {resume}; check the id")
+        await ledger.open_load(session, load_id, fingerprint)
+        parts = await ledger.parts(session, load_id)
+        accounts.committed(parts)
+    if resume is not None:
+        for table, row_count in dead_letter.read_known().items():
+            result.counts(table).rejected += row_count
+    surroundings = Surroundings(
+        plan=plan,
+        dsn=dsn,
+        load_id=load_id,
+        accounts=accounts,
+        policy=retry_policy(options.settings),
+        emit=emit,
+        ledger=ledger,
+        asks_status=ledger is None and options.exactly_once in ("auto", "status"),
+        rng=random.Random(),  # noqa: S311 - jitter
+    )
+    return _Run(source, surroundings, session, dead_letter, _covered(parts, dead_letter))
+
+
+async def _choose_ledger(
+    session: Session, options: LoadOptions, plan: LoadPlan, resume: str | None
+) -> tuple[Ledger | None, LoadPlan]:
+    """The ledger, made where it is missing, or None."""
+    ledger = Ledger(options.ledger_schema)
+    wanted = options.exactly_once == "ledger" or resume is not None
+    if not wanted and options.exactly_once != "auto":
+        return None, plan
+    if await ledger.exists(session):
+        return ledger, plan
+    if not await ledger.may_create(session):
+        if not wanted:
+            return None, plan
+        raise ConfigError(
+            f"this role may not create the ledger in schema {options.ledger_schema}: let someone"
+            " who may run a load once and GRANT ALL ON it, or use --exactly-once status"
+        )
+    await ledger.create(session)
+    made = f"made the ledger: schema {options.ledger_schema}, tables loads and parts"
+    return ledger, plan.noting(made)
+
+
+Spans = dict[tuple[str, str], list[tuple[int, int]]]
+
+
+def _covered(parts: list[Part], dead_letter: DeadLetter) -> Spans:
+    """(table, source) -> sorted (first row, row count) of what an earlier start has settled."""
+    spans: Spans = {}
+    for part in parts:
+        for location in part.locations:
+            span = (location.first_row, location.row_count)
+            spans.setdefault((part.table, location.source), []).append(span)
+    for table, source, row in dead_letter.known:
+        spans.setdefault((table, source), []).append((row, 1))
+    for of_source in spans.values():
+        of_source.sort()
+    return spans
+
+
 @dataclass(slots=True)
-class _Written:
-    """A chunk that the server took, in a transaction that is still open."""
+class _Held:
+    """A chunk in the queue, and the bytes it holds of the budget."""
 
     chunk: Chunk
-    written: int
-
-
-class LoadError(BatchbenchError):
-    """A load ended early, after rows had been sent. `result` says what happened to every row;
-    `cause` says why.
-    """
-
-    def __init__(self, cause: BaseException, result: LoadResult) -> None:
-        total = result.total
-        super().__init__(
-            f"{cause}. The load stopped: {total.committed:,} rows are committed, "
-            f"{total.unwritten:,} that were read are not written"
-        )
-        self.cause = cause
-        self.result = result
+    byte_count: int
 
 
 class _Run:
     """One load under way."""
 
     def __init__(
-        self, source: Source, plan: LoadPlan, dsn: str, session: Session, emit: Listener
+        self,
+        source: Source,
+        surroundings: Surroundings,
+        session: Session,
+        dead_letter: DeadLetter,
+        covered: Spans,
     ) -> None:
-        self._source, self._plan, self._dsn, self._emit = source, plan, dsn, emit
-        self._first_session = session
-        self._result = LoadResult(uuid.uuid4().hex[:12])
-        for table_plan in plan.tables.values():
-            self._result.counts(str(table_plan.table.name))
-        limit_bytes = int(plan.options.settings.memory_limit_mb * _MIB)
+        self._source, self._s, self._covered = source, surroundings, covered
+        self._dead_letter = dead_letter
+        self._options = surroundings.plan.options
+        self._result = surroundings.accounts.result
+        limit_bytes = int(self._options.settings.memory_limit_mb * _MIB)
         self._max_read_bytes = max(limit_bytes // 16, 1)
         self._budget = Budget(limit_bytes // 2)
-        self._queue: asyncio.Queue[Chunk | None] = asyncio.Queue(plan.options.writers)
+        self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
         self._stopping = False
         self._failure: BatchbenchError | None = None
-        self._sent = False
+        self._writers = [
+            ChunkWriter(surroundings, session if number == 0 else None)
+            for number in range(self._options.writers)
+        ]
 
     async def run(self) -> LoadResult:
         """Read, write, account; see `load`."""
-        options, result = self._plan.options, self._result
-        started = time.perf_counter()
-        self._emit(LoadStarted(result.load_id, options.driver_name, options.writers))
-        for text in self._plan.notices:
-            self._emit(Notice(text))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._produce())
-            for number in range(options.writers):
-                tasks.create_task(self._writer(self._first_session if number == 0 else None))
-        result.seconds = time.perf_counter() - started
-        for counts in result.tables.values():
-            counts.unwritten += counts.read - counts.accounted
-        self._emit(LoadEnded(result))
-        if self._failure is None:
-            return result
-        if self._sent:
-            raise LoadError(self._failure, result) from self._failure
-        raise self._failure
+        self._s.emit(LoadStarted(self._s.load_id, self._options.driver_name, self._options.writers))
+        for text in self._s.plan.notices:
+            self._s.emit(Notice(text))
+        try:
+            await self._connect()
+            started = time.perf_counter()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._produce())
+                for writer in self._writers:
+                    tasks.create_task(self._write(writer))
+            for writer in self._writers:
+                await self._finish(writer)
+            self._result.seconds = time.perf_counter() - started
+            await self._close_ledger()
+        finally:
+            for writer in self._writers:
+                await writer.close()
+            self._dead_letter.close()
+        return self._end()
+
+    async def _connect(self) -> None:
+        """Open all connections; where one cannot be had, the load is stopped at its start."""
+        connecting = (writer.connect() for writer in self._writers)
+        for outcome in await asyncio.gather(*connecting, return_exceptions=True):
+            if isinstance(outcome, BatchbenchError):
+                self.stop(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
 
     def stop(self, failure: BatchbenchError | None) -> None:
         """Let the chunks in flight finish, then end; the first failure counts."""
         self._failure = self._failure or failure
         self._stopping = True
 
+    def _end(self) -> LoadResult:
+        result = self._result
+        if not self._dead_letter.empty:
+            result.dead_letter = self._dead_letter.path
+        for counts in result.tables.values():
+            counts.unwritten += counts.read - counts.accounted
+        self._s.emit(LoadEnded(result))
+        if self._failure is None:
+            return result
+        if any(writer.sent for writer in self._writers):
+            raise LoadError(self._failure, result) from self._failure
+        raise self._failure
+
     async def _produce(self) -> None:
         """Encode in a thread, hand over within the budget, then tell each writer the end."""
         loop = asyncio.get_running_loop()
 
         def notice(text: str) -> None:
-            loop.call_soon_threadsafe(self._emit, Notice(text))
+            loop.call_soon_threadsafe(self._s.emit, Notice(text))
 
         chunks = encoded_chunks(
-            self._source, self._plan, self._result, notice, self._max_read_bytes
+            self._source,
+            self._s.plan,
+            self._result,
+            notice,
+            self._max_read_bytes,
+            lambda table, source: self._covered.get((table, source), []),
         )
         try:
             while not self._stopping:
                 chunk = await asyncio.to_thread(next, chunks, None)
                 if chunk is None:
                     break
-                await self._budget.acquire(_held(chunk))
-                await self._queue.put(chunk)
+                await self._budget.acquire(chunk.held_bytes)
+                await self._queue.put(_Held(chunk, chunk.held_bytes))
         except BatchbenchError as error:
             # What was read before the failure is good: the writers go on to the end of it.
             self._failure = self._failure or error
-        for _ in range(self._plan.options.writers):
+        for _ in self._writers:
             await self._queue.put(None)
 
-    async def _writer(self, session: Session | None) -> None:
+    async def _write(self, writer: ChunkWriter) -> None:
         """Write chunks until the end; once the load is stopping, only take them off the queue."""
-        try:
-            session = session or await connect(self._plan.options.driver_name, self._dsn)
-        except BatchbenchError as error:
-            self.stop(error)
-        open_chunks: list[_Written] = []
-        prepared: set[ShapePlan] = set()
-        while (chunk := await self._queue.get()) is not None:
+        while (held := await self._queue.get()) is not None:
             try:
-                if session is not None and not self._stopping:
-                    await self._write(session, chunk, open_chunks, prepared)
+                if not self._stopping:
+                    await writer.write(held.chunk)
             except BatchbenchError as error:
                 self.stop(error)
-            await self._budget.release(_held(chunk))
-        if session is not None:
-            await self._finish(session, open_chunks)
+            await self._budget.release(held.byte_count)
 
-    async def _finish(self, session: Session, open_chunks: list[_Written]) -> None:
-        """Commit what a whole load left open; a load that failed or is stopping rolls it back."""
+    async def _finish(self, writer: ChunkWriter) -> None:
+        """Commit what a whole load left open; one that failed or is stopping rolls it back."""
+        if self._failure is not None or self._stopping:
+            return
         try:
-            if open_chunks and self._failure is None and not self._stopping:
-                await self._commit(session, open_chunks)
-            await session.rollback()
+            await writer.finish()
         except BatchbenchError as error:
             self.stop(error)
-            session.abort()
-        await session.close()
 
-    async def _write(
-        self,
-        session: Session,
-        chunk: Chunk,
-        open_chunks: list[_Written],
-        prepared: set[ShapePlan],
-    ) -> None:
-        started = time.perf_counter()
-        plan, row_count = chunk.shape.chunk_plan, chunk.payload.row_count
+    async def _close_ledger(self) -> None:
+        """Enter the end; after a recovery or failover, look first whether all is still there."""
+        ledger = self._s.ledger
+        if ledger is None:
+            return
         try:
-            if not open_chunks and chunk.shape not in prepared:
-                await plan.prepare(session)
-                prepared.add(chunk.shape)
-            if not open_chunks:
-                await session.begin()
-            self._sent = True
-            written = await plan.write(session, chunk.payload, full=chunk.full)
-            open_chunks.append(_Written(chunk, written))
-            if self._transaction_is_full(open_chunks):
-                await self._commit(session, open_chunks)
+            session = await connect(self._options.driver_name, self._s.dsn)
+        except BatchbenchError as error:
+            self._failure = self._failure or error
+            return
+        try:
+            if any(writer.recovered for writer in self._writers):
+                await self._look_again(ledger, session)
+            state = "done" if self._failure is None and not self._stopping else "stopped"
+            await ledger.close_load(session, self._s.load_id, state)
         except WriteError as error:
-            error.add_place(str(chunk.location))
-            raise
-        seconds = time.perf_counter() - started
-        self._result.chunk_seconds.append(seconds)
-        self._result.byte_count += chunk.payload.byte_count
-        self._emit(
-            ChunkWritten(
-                chunk.table,
-                chunk.location,
-                row_count,
-                written,
-                chunk.payload.byte_count,
-                seconds,
+            self._failure = self._failure or error
+        finally:
+            await session.close()
+
+    async def _look_again(self, ledger: Ledger, session: Session) -> None:
+        there = {part.key for part in await ledger.parts(session, self._s.load_id)}
+        gone = [part for part in self._s.accounts.acknowledged if part.key not in there]
+        if gone:
+            self._s.accounts.gone(gone)
+            places = "; ".join(str(location) for part in gone for location in part.locations)
+            self.stop(
+                BatchbenchError(
+                    f"the server lost {sum(part.row_count for part in gone):,} rows that it had"
+                    f" acknowledged (a failover?): {places}; resume the load to write them again"
+                )
             )
-        )
-
-    def _transaction_is_full(self, open_chunks: Sequence[_Written]) -> bool:
-        transaction = self._plan.options.transaction
-        if isinstance(transaction, int):
-            return len(open_chunks) >= transaction
-        return transaction == "chunk"
-
-    async def _commit(self, session: Session, open_chunks: list[_Written]) -> None:
-        await session.commit()
-        for done in open_chunks:
-            counts = self._result.counts(done.chunk.table)
-            counts.committed += done.written
-            left = done.chunk.payload.row_count - done.written
-            if self._plan.options.on_conflict is OnConflict.ERROR:
-                counts.skipped_by_server += left
-            else:
-                counts.duplicates += left
-        open_chunks.clear()
-
-
-def _held(chunk: Chunk) -> int:
-    """Bytes that a chunk holds while in flight: what was read, and what it became."""
-    return 2 * chunk.payload.byte_count

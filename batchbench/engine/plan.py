@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 
 from batchbench import wire
-from batchbench.batch import Location
-from batchbench.casts import Cast, CastOptions, compile_cast
+from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.errors import ConfigError, InputError, TableError
+from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.limits import chunk_rows
 from batchbench.strategies import (
     ChunkPlan,
@@ -34,6 +36,13 @@ class LoadOptions:
     strategy: a strategy's name or "auto". chunk_size: rows. parallelism: writers, each with a
     connection of its own. transaction: "chunk" (each chunk its own), "batch" (all or nothing,
     one writer), or a number of chunks.
+    on_reject: what a row that cannot be loaded does; None: "stop" under "batch", else "skip".
+    max_rejects: more of them stop the load: a number of rows, or a share below 1.
+    dead_letter: the file for them; None: rejects.ndjson in the load's folder.
+    exactly_once: how a COMMIT whose answer was lost is settled; "auto": the ledger where the role
+    may have one, else the transaction's status.
+    durability: "full" switches synchronous_commit on whatever server or role say.
+    wait_limit_s: a statement that takes longer has its connection cut, and counts as lost.
     """
 
     settings: Settings
@@ -46,6 +55,13 @@ class LoadOptions:
     transaction: Literal["chunk", "batch"] | int = "chunk"
     ignore_columns: frozenset[str] = frozenset()
     cast_options: CastOptions = field(default_factory=CastOptions)
+    on_reject: Literal["skip", "stop"] | None = None
+    max_rejects: int | float | None = None
+    dead_letter: Path | None = None
+    exactly_once: Literal["auto", "ledger", "status", "off"] = "auto"
+    ledger_schema: str = DEFAULT_SCHEMA
+    durability: Literal["full", "relaxed"] = "full"
+    wait_limit_s: float = 120.0
 
     def __post_init__(self) -> None:
         for name, value in (("chunk size", self.chunk_size), ("parallelism", self.parallelism)):
@@ -62,6 +78,11 @@ class LoadOptions:
             )
         if self.strategy_name != "auto":
             find_strategy(self.strategy_name)
+
+    @property
+    def skips_rejects(self) -> bool:
+        """Whether a rejected row leaves the others to be committed."""
+        return (self.on_reject or ("stop" if self.transaction == "batch" else "skip")) == "skip"
 
     @property
     def driver_name(self) -> str:
@@ -108,28 +129,23 @@ class ShapePlan:
     chunk_plan: ChunkPlan
     chunk_rows: int
 
-    def encode(self, rows: pa.RecordBatch, locations: tuple[Location, ...]) -> Payload:
-        """Cast and encode a chunk. Raises InputError at the first row that does not fit."""
-        fields = []
-        for position, cast in zip(self.positions, self.casts, strict=True):
+    def cast(self, rows: pa.RecordBatch) -> tuple[list[pa.Array], list[tuple[int, Fault]]]:
+        """The columns in canonical form, and (position of the cast, fault) of rows that do not
+        fit, of each row the first.
+        """
+        values: list[pa.Array] = []
+        faults: dict[int, tuple[int, Fault]] = {}
+        for number, (position, cast) in enumerate(zip(self.positions, self.casts, strict=True)):
             converted = cast.apply(rows.column(position))
-            if converted.faults:
-                fault = converted.faults[0]
-                raise InputError(
-                    f"{_place(locations, fault.row)}, column {rows.schema.names[position]!r}:"
-                    f" {fault.reason} ({fault.sqlstate}); table {self.table.name}, column"
-                    f" {cast.column.name!r} is {cast.column.declared}"
-                )
-            fields.append(wire.field(converted.values, cast.column.type))
+            values.append(converted.values)
+            for fault in converted.faults:
+                faults.setdefault(fault.row, (number, fault))
+        return values, [faults[row] for row in sorted(faults)]
+
+    def encode(self, values: Sequence[pa.Array]) -> Payload:
+        """Encode canonical columns as one chunk."""
+        fields = [wire.field(v, c.column.type) for v, c in zip(values, self.casts, strict=True)]
         return self.chunk_plan.encode(fields)
-
-
-def _place(locations: tuple[Location, ...], row: int) -> Location:
-    for location in locations:
-        if row < location.row_count:
-            return location.part(row, 1)
-        row -= location.row_count
-    raise IndexError(row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,15 +75,6 @@ async def create_scratch_table(session: Session, schema: str, subject: Subject) 
     return ScratchTable(await read_table(session, name), await _remarks(session, original))
 
 
-async def create_reference_table(session: Session, table: Table) -> TableName:
-    """An empty table of the same columns and indexes, for the rows as others write them."""
-    name = TableName(f"{table.name.table[:40]}_reference", table.name.schema)
-    if await _exists(session, name):
-        name = replace(name, table=f"{name.table}_{await _count(session, str(name.schema))}")
-    await session.run(f"CREATE TABLE {name.sql} (LIKE {table.sql} INCLUDING ALL)")
-    return name
-
-
 async def _exists(session: Session, name: TableName) -> bool:
     found = await session.fetch("SELECT pg_catalog.to_regclass($1::text)::text", name.sql)
     return found[0][0] is not None
@@ -97,8 +88,8 @@ async def _count(session: Session, schema: str) -> int:
     return int((await session.fetch(sql, schema))[0][0] or 0)
 
 
-# Column, its default with the sequence's name replaced by $2, and the sequence's type. A default
-# that calls nextval depends on the sequence that it names.
+# Column, sequence and its type, of every default that draws from a sequence of another schema: a
+# default that calls nextval depends on the sequence that it names.
 _SEQUENCES_SQL = """
 SELECT a.attname::text, s.oid::text, pg_catalog.format_type(q.seqtypid, NULL)
 FROM pg_catalog.pg_attrdef d
@@ -125,7 +116,7 @@ WHERE d.adrelid = $1::text::pg_catalog.regclass AND a.attname = $2::text
 async def _own_sequences(session: Session, name: TableName) -> None:
     """Give defaults sequences of the scratch schema: LIKE shares those of the original.
 
-    The original's must not advance. Proved by test_the_original_sequence_never_advances.
+    The original's must not advance. Proved by test_a_table_is_copied_and_never_touched.
     """
     for number, found in enumerate(await session.fetch(_SEQUENCES_SQL, name.sql), 1):
         column, sequence_oid, type_name = map(str, found)
@@ -195,11 +186,11 @@ async def _remarks(session: Session, original: Table) -> tuple[str, ...]:
     triggers, keys = (await session.fetch(sql, original.sql))[0]
     lacks = []
     if triggers != "0":
-        lacks.append(f"its {triggers} triggers")
+        lacks.append(f"triggers ({triggers})")
     if keys != "0":
-        lacks.append(f"its {keys} foreign keys")
+        lacks.append(f"foreign keys ({keys})")
     if original.row_security:
-        lacks.append("its row security, under which COPY is refused")
+        lacks.append("row security (COPY is refused under it)")
     if not lacks:
         return ()
-    return (f"the scratch copy of {original.name} lacks {' and '.join(lacks)}: not measured",)
+    return (f"the scratch copy of {original.name} lacks what is not copied: {', '.join(lacks)}",)

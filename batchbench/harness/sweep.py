@@ -27,7 +27,6 @@ from batchbench.harness.progress import (
 )
 from batchbench.harness.scratch import (
     SCHEMA_PREFIX,
-    create_reference_table,
     create_schema,
     create_scratch_table,
     drop_schema,
@@ -224,10 +223,8 @@ class _Sweep:
             options = replace(self.runner.options(first), strategy="auto")
             plan_table(named, None, options).shape(rows.schema, f"rows of {subject.label}")
             timezone = self.runner.cast_options.assume_timezone or "UTC"
-            reference = await create_reference_table(session, table)
-            await write_reference(self.runner.dsn, named, reference, rows, timezone)
-            expected = await contents(session, reference, rows.schema.names)
-            await session.run(f"DROP TABLE {reference.sql}")
+            await write_reference(self.runner.dsn, table, named, rows, timezone)
+            expected = await contents(session, table.name, rows.schema.names)
             self.prepared[subject.label] = Prepared(subject.label, table, rows, expected)
 
     async def measure(self) -> None:

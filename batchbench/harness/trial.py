@@ -38,6 +38,10 @@ class Prepared:
     rows: pa.Table
     expected: Contents
 
+    def plain(self, text: str) -> str:
+        """A message in the name that people know, not the scratch copy's."""
+        return text.replace(str(self.table.name), self.label)
+
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
@@ -74,6 +78,10 @@ class TrialRunner:
             on_conflict=self.plan.on_conflict,
             transaction=self.plan.transaction,
             cast_options=self.cast_options,
+            # A row that cannot be loaded makes the trial a failure; and a sweep leaves nothing of
+            # its own in the database, a ledger included.
+            on_reject="stop",
+            exactly_once="off",
         )
 
     async def run(self, trial: Trial, prepared: Prepared) -> TrialRecord:
@@ -93,13 +101,18 @@ class TrialRunner:
 
     async def _load(self, prepared: Prepared, options: LoadOptions) -> _Outcome:
         chunk_rows = None
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Notice):
+                self.notice(prepared.plain(event.text))
+
         source = open_source(prepared.rows, name=f"rows of {prepared.label}")
         targets: dict[str | None, TableName] = {None: prepared.table.name}
         try:
             async with asyncio.timeout(self.trial_timeout_s):
                 plan = plan_table(prepared.table, None, options)
                 chunk_rows = plan.shape(prepared.rows.schema, source.name).chunk_rows
-                result = await load(source, targets, self.dsn, options, on_event=self._on_event)
+                result = await load(source, targets, self.dsn, options, on_event=on_event)
         except TimeoutError:
             reason = f"the load took longer than {self.trial_timeout_s:g} s"
             return _Outcome(reason, None, chunk_rows)
@@ -112,10 +125,6 @@ class TrialRunner:
                 raise
             return _Outcome("the client ran out of memory", None, chunk_rows)
         return _Outcome("", result, chunk_rows)
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, Notice):
-            self.notice(event.text)
 
 
 def _difference(found: Contents, expected: Contents) -> str:
@@ -154,7 +163,7 @@ def _record(
         position=trial.position,
         started_at=started_at.isoformat(timespec="milliseconds"),
         status="failed" if outcome.reason else "ok",
-        reason=outcome.reason[:_LONGEST_REASON] or None,
+        reason=prepared.plain(outcome.reason)[:_LONGEST_REASON] or None,
         rows=prepared.rows.num_rows,
         rows_verified=found.row_count,
         checksum_ok=found.checksum == prepared.expected.checksum,

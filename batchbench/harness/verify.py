@@ -45,24 +45,24 @@ async def contents(session: Session, table: TableName, columns: Sequence[str]) -
 
 
 async def write_reference(
-    dsn: str, table: Table, reference: TableName, rows: pa.Table, timezone: str
+    dsn: str, scratch: Table, original: Table, rows: pa.Table, timezone: str
 ) -> None:
-    """Write rows into the reference table, independently of the engine.
+    """Write rows into the empty scratch table, independently of the engine.
 
-    table: describes the columns. timezone: what times without one mean.
+    original: what messages name. timezone: what times without one mean.
     Raises InputError where the rows do not fit the table, clash with each other on a unique key,
     or hold values that Python cannot; ServerError where the server cannot be used.
     """
-    columns = [table.column(name) for name in rows.schema.names]
+    columns = [original.column(name) for name in rows.schema.names]
     adapts = [_adapter(column) for column in columns]
     names = ", ".join(quote(column.name) for column in columns)
-    async with _connected(dsn, table) as connection:
+    async with _connected(dsn, original) as connection:
         await connection.execute(SESSION_SQL)
         await connection.execute("SELECT set_config('timezone', %s, false)", [timezone])
-        copying = f"COPY {reference.sql} ({names}) FROM STDIN"
+        copying = f"COPY {scratch.sql} ({names}) FROM STDIN"
         async with connection.cursor() as cursor, cursor.copy(copying.encode()) as copy:
             for piece in rows.to_batches(max_chunksize=_PIECE_ROWS):
-                for row in zip(*_objects(piece, adapts, table), strict=True):
+                for row in zip(*_objects(piece, adapts, original), strict=True):
                     await copy.write_row(row)
 
 
@@ -86,8 +86,9 @@ async def _connected(
             constraint=error.diag.constraint_name,
         )
         raise InputError(
-            f"the rows cannot be loaded into a copy of table {table.name.table}: {refused}. A sweep"
-            " needs rows that fit, with keys of their own: bring some with --source"
+            f"the rows cannot be loaded into an empty copy of table {table.name}: {refused}. They"
+            " must fit, with keys of their own; random rows know no CHECK constraints: then bring"
+            " rows with --source"
         ) from error
 
 
@@ -99,7 +100,7 @@ def _objects(
         columns = [_readable(column).to_pylist() for column in piece.columns]
     except (ValueError, OverflowError) as error:  # beyond the year 9999, or nanoseconds
         raise InputError(
-            f"the rows for table {table.name.table} hold times that Python cannot; a sweep checks"
+            f"the rows for table {table.name} hold times that Python cannot; a sweep checks"
             " rows by Python's objects, so leave such rows out of its source"
         ) from error
     return [

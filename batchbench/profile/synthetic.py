@@ -115,6 +115,11 @@ class SyntheticRows:
         """Nothing."""
         return {}
 
+    def fingerprint(self) -> str:
+        """What the rows depend on."""
+        shares = f"{self.duplicates}:{self.nulls}:{self.batch_rows}"
+        return f"synthetic:{self.profile.metric}:{self.row_count}:{self.seed}:{shares}"
+
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """Make all rows, `max_rows` and about `max_bytes` a batch at most."""
         for first in range(0, self.row_count, self.batch_rows):

@@ -23,6 +23,9 @@ class ChainedSources:
                 f"{sources[0].name} and the others: health payloads, which feed several tables, "
                 "cannot be mixed with sources of one table; load them apart"
             )
+        names = Counter(source.name for source in sources)
+        if len(names) < len(sources):
+            raise InputError(f"{names.most_common(1)[0][0]} is named twice; name each file once")
         self._sources = tuple(sources)
 
     @property
@@ -70,6 +73,11 @@ class ChainedSources:
         """See `Source.batches`."""
         for source in self._sources:
             yield from source.batches(max_rows, max_bytes)
+
+    def fingerprint(self) -> str:
+        """Of all; "" where one has none."""
+        all_of_them = [source.fingerprint() for source in self._sources]
+        return "" if "" in all_of_them else ",".join(all_of_them)
 
     def not_loaded(self) -> Mapping[str, int]:
         """Sums over all sources."""

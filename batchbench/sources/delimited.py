@@ -44,6 +44,10 @@ class DelimitedSource(OneTable):
         """The header's names, all text. Raises InputError where the header cannot be used."""
         return pa.schema([(name, pa.string()) for name in self._read_header()[0]])
 
+    def fingerprint(self) -> str:
+        """Of the file's bytes."""
+        return self._data.fingerprint()
+
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
         return located(self._pieces(), self.name, max_rows, max_bytes)

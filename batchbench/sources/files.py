@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from batchbench.errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_FINGERPRINT_BYTES = 1 << 20
 
 
 class ByteReader:
@@ -153,6 +155,16 @@ class FileBytes:
         reader = ByteReader(open_raw(self.path, self.name), self.name)
         return _not_empty(reader)
 
+    def fingerprint(self) -> str:
+        """Of its size, beginning and end. Raises InputError where it cannot be read."""
+        with open_raw(self.path, self.name) as raw:
+            size = os.fstat(raw.fileno()).st_size
+            digest = hashlib.sha256(str(size).encode())
+            digest.update(raw.read(_FINGERPRINT_BYTES))
+            raw.seek(max(0, size - _FINGERPRINT_BYTES))
+            digest.update(raw.read())
+        return digest.hexdigest()
+
     def peek(self, size: int) -> bytes:
         """Its first `size` decompressed bytes."""
         with self.open() as reader:
@@ -178,6 +190,10 @@ class StreamBytes:
             )
         self._taken = True
         return self._ahead()
+
+    def fingerprint(self) -> str:
+        """None: a stream cannot be read again."""
+        return ""
 
     def peek(self, size: int) -> bytes:
         """Its first `size` decompressed bytes; `open` still sees them."""

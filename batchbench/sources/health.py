@@ -84,6 +84,10 @@ class HealthSource:
         """Keys with a value but no column, and conversions, counted in the latest reading."""
         return dict(self._remarks)
 
+    def fingerprint(self) -> str:
+        """Of the file's bytes."""
+        return self._data.fingerprint()
+
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`. Raises InputError where an export's user_id is not given.
 

@@ -65,6 +65,10 @@ class NdjsonSource(OneTable):
         first = next(_BlockParser(self.name).parse(whole), None)
         return pa.schema([]) if first is None else first.schema
 
+    def fingerprint(self) -> str:
+        """Of the file's bytes."""
+        return self._data.fingerprint()
+
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
         return located(self._pieces(), self.name, max_rows, max_bytes)
@@ -230,6 +234,10 @@ class JsonArraySource(OneTable):
         if self.one_shot:
             self._held, self._first = pieces, first
         return pa.schema([]) if first is None else first.schema
+
+    def fingerprint(self) -> str:
+        """Of the file's bytes."""
+        return self._data.fingerprint()
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""

@@ -35,6 +35,10 @@ class ParquetSource(OneTable):
         unique_names(schema.names, self.name)
         return schema
 
+    def fingerprint(self) -> str:
+        """Of the file's bytes."""
+        return self._data.fingerprint()
+
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
         return located(self._pieces(max_rows), self.name, max_rows, max_bytes)

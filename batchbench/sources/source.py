@@ -57,6 +57,11 @@ class Source(Protocol):
     def not_loaded(self) -> Mapping[str, int]:
         """Kinds of records that have no target, with their counts, as far as was read."""
 
+    def fingerprint(self) -> str:
+        """Tells whether a source is the same as before, so that a load of it can be resumed; ""
+        where that cannot be told (data in memory, a stream).
+        """
+
     def remarks(self) -> Mapping[str, int]:
         """What else did not reach the rows as it stood (ignored keys, conversions), counted."""
 
@@ -75,6 +80,10 @@ class OneTable:
     def not_loaded(self) -> Mapping[str, int]:
         """Nothing."""
         return {}
+
+    def fingerprint(self) -> str:
+        """None."""
+        return ""
 
     def remarks(self) -> Mapping[str, int]:
         """Nothing."""

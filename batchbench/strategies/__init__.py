@@ -61,6 +61,12 @@ class ChunkPlan(Protocol):
     def use(self) -> ParameterUse:
         """Parameters that a statement spends."""
 
+    @property
+    def guard(self) -> str:
+        """A statement to run before the COMMIT, which fails with 42704 where the table is no
+        longer what the plan was compiled for; "" where its own statements would fail.
+        """
+
     async def prepare(self, session: Session) -> None:
         """Called once a session, outside a transaction, before the first chunk."""
 

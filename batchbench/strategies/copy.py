@@ -10,7 +10,7 @@ from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import Payload, Target
 from batchbench.strategies.sql import column_list, insert_into, on_conflict, select_rows
-from batchbench.table import TableName, quote
+from batchbench.table import TableName, literal, quote
 from batchbench.wire import COPY_HEADER, COPY_TRAILER, Field, copy_rows
 
 
@@ -46,6 +46,19 @@ class CopyPlan:
     def use(self) -> ParameterUse:
         return COPY_USE
 
+    @property
+    def guard(self) -> str:
+        """COPY reads our bytes as whatever the columns are by then: int4 as real, without error."""
+        table = self.target.table
+        types = ",".join(str(column.type_oid) for column in table.columns)
+        return (
+            "SELECT CASE WHEN (SELECT pg_catalog.string_agg(atttypid::pg_catalog.text, ','"
+            " ORDER BY attnum) FROM pg_catalog.pg_attribute"
+            f" WHERE attrelid = {literal(table.sql)}::pg_catalog.regclass AND attnum > 0"
+            f" AND NOT attisdropped) = '{types}' THEN ''"
+            " ELSE pg_catalog.current_setting('batchbench.table_changed') END"
+        )
+
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare."""
 
@@ -76,6 +89,10 @@ class StagedCopyPlan:
     @property
     def _names(self) -> str:
         return column_list(column.name for column in self.target.columns)
+
+    @property
+    def guard(self) -> str:
+        return ""
 
     async def prepare(self, session: Session) -> None:
         await session.run(

@@ -48,6 +48,10 @@ class UnnestPlan:
     def use(self) -> ParameterUse:
         return unnest_use(len(self.target.columns))
 
+    @property
+    def guard(self) -> str:
+        return ""
+
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""
 
@@ -72,6 +76,10 @@ class UnnestRecordsPlan:
     @property
     def use(self) -> ParameterUse:
         return unnest_use(1)
+
+    @property
+    def guard(self) -> str:
+        return ""
 
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""

@@ -35,6 +35,10 @@ class ValuesPlan:
     def use(self) -> ParameterUse:
         return values_use(len(self.target.columns))
 
+    @property
+    def guard(self) -> str:
+        return ""
+
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""
 
@@ -54,15 +58,17 @@ class ValuesPlan:
 @lru_cache(maxsize=64)
 def _statement(target: Target, row_count: int, reused: bool) -> Statement:
     width = len(target.columns)
-    oids = tuple(column.type.oid for column in target.columns) * row_count
     if target.on_conflict is OnConflict.UPDATE:
+        oids = tuple(column.type.oid for column in target.columns)
         source = _numbered_rows(target, row_count)
-    else:
+    else:  # the server infers what the columns were declared with, domains included
+        oids = tuple(column.type_oid for column in target.columns)
         source = "VALUES " + ", ".join(
             "(" + ", ".join(f"${row * width + i + 1}" for i in range(width)) + ")"
             for row in range(row_count)
         )
-    return Statement(f"{insert_into(target)} {source}{on_conflict(target)}", oids, reused)
+    sql = f"{insert_into(target)} {source}{on_conflict(target)}"
+    return Statement(sql, oids * row_count, reused)
 
 
 def _numbered_rows(target: Target, row_count: int) -> str:

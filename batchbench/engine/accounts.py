@@ -1,0 +1,176 @@
+"""The accounts of a load under way: what its writers report, added up."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from batchbench.accounting import LoadResult
+from batchbench.batch import Location
+from batchbench.casts import Fault
+from batchbench.deadletter import DeadLetter, Rejection
+from batchbench.engine.chunks import Chunk
+from batchbench.engine.plan import LoadOptions
+from batchbench.errors import BatchbenchError, WriteError
+from batchbench.events import Listener, RowsRejected
+from batchbench.ledger import Part
+from batchbench.strategies import OnConflict
+
+
+class TooManyRejectsError(BatchbenchError):
+    """More rows were rejected than --max-rejects allows, or any where none may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows of a chunk that go into one statement: `row_count` sendable ones from `offset`."""
+
+    chunk: Chunk
+    offset: int
+    row_count: int
+
+    @property
+    def locations(self) -> tuple[Location, ...]:
+        """The source rows it covers."""
+        return self.chunk.span(self.offset, self.row_count)
+
+    def split(self, parts: int, guilty: int | None) -> list[Span]:
+        """Smaller spans: around the row that the server named, or of about equal size."""
+        if guilty is not None and 0 <= guilty < self.row_count:
+            cuts = [0, guilty, guilty + 1, self.row_count]
+        else:
+            cuts = [self.row_count * part // parts for part in range(parts + 1)]
+        return [
+            Span(self.chunk, self.offset + start, end - start)
+            for start, end in pairwise(cuts)
+            if end > start
+        ]
+
+    def part(self, written: int, on_conflict: OnConflict) -> Part:
+        """What came of it. written: rows by the command tag."""
+        left = self.row_count - written
+        skipped = left if on_conflict is OnConflict.ERROR else 0
+        return Part(self.chunk.table, self.locations, written, left - skipped, skipped)
+
+
+class Accounts:
+    """One load's counts and rejected rows. Used on the event loop only."""
+
+    def __init__(
+        self, result: LoadResult, options: LoadOptions, dead_letter: DeadLetter, emit: Listener
+    ) -> None:
+        self.result = result
+        self.acknowledged: list[Part] = []
+        self.written = 0  # rows that the server took so far, committed or not
+        self._options = options
+        self._dead_letter = dead_letter
+        self._emit = emit
+
+    def committed(self, parts: Sequence[Part]) -> None:
+        """A transaction was committed, now or by an earlier start."""
+        for part in parts:
+            counts = self.result.counts(part.table)
+            counts.committed += part.committed
+            counts.duplicates += part.duplicates
+            counts.skipped_by_server += part.skipped_by_server
+        self.acknowledged += parts
+
+    def gone(self, parts: Sequence[Part]) -> None:
+        """Parts that were acknowledged are no longer there; their rows count as unwritten."""
+        for part in parts:
+            counts = self.result.counts(part.table)
+            counts.committed -= part.committed
+            counts.duplicates -= part.duplicates
+            counts.skipped_by_server -= part.skipped_by_server
+
+    def unknown(self, parts: Sequence[Part]) -> None:
+        """Nobody can say whether a transaction was committed."""
+        for part in parts:
+            self.result.counts(part.table).unknown += part.row_count
+            self.result.unknown_rows.extend(map(str, part.locations))
+
+    async def reject_faults(self, chunk: Chunk) -> None:
+        """Rows of a chunk that its casts refused."""
+        if chunk.faults:
+            await self._reject(chunk, [_of_fault(chunk, *fault) for fault in chunk.faults])
+
+    async def reject(self, span: Span, error: WriteError) -> None:
+        """The only row of a span, refused by the server."""
+        await self._reject(span.chunk, [_of_error(span, error)])
+
+    async def _reject(self, chunk: Chunk, rejections: list[Rejection]) -> None:
+        """On disk first; only then may a commit leave the rows out."""
+        if not self._options.skips_rejects:
+            first = rejections[0]
+            raise TooManyRejectsError(
+                f"{first.source}, row {first.row_number:,}: {first.reason} ({first.sqlstate});"
+                " to load the other rows, use --on-reject skip"
+            )
+        new = await asyncio.to_thread(self._dead_letter.write, rejections)
+        self.result.counts(chunk.table).rejected += new
+        self._emit(RowsRejected(chunk.table, len(rejections), rejections[0].sqlstate))
+        self._check_limit()
+
+    def _check_limit(self) -> None:
+        limit = self._options.max_rejects
+        if limit is None:
+            return
+        total = self.result.total
+        allowed = math.floor(limit * total.read) if 0 < limit < 1 else limit
+        if total.rejected > allowed:
+            raise TooManyRejectsError(
+                f"{total.rejected:,} of {total.read:,} rows read were rejected, more than"
+                f" --max-rejects allows; the reasons are in {self._dead_letter.path}"
+            )
+
+
+def _of_fault(chunk: Chunk, number: int, fault: Fault) -> Rejection:
+    place = chunk.place(fault.row)
+    cast = chunk.shape.casts[number]
+    return Rejection(
+        source=place.source,
+        row_number=place.first_row,
+        table=chunk.table,
+        sqlstate=fault.sqlstate,
+        reason=f"column {cast.column.name!r} ({cast.column.declared}): {fault.reason}",
+        row=_row(chunk, fault.row),
+        column=cast.column.name,
+    )
+
+
+def _of_error(span: Span, error: WriteError) -> Rejection:
+    position = span.chunk.position(span.offset)
+    place = span.chunk.place(position)
+    return Rejection(
+        source=place.source,
+        row_number=place.first_row,
+        table=span.chunk.table,
+        sqlstate=error.sqlstate,
+        reason=error.condition,
+        row=_row(span.chunk, position),
+        column=error.column,
+        constraint=error.constraint,
+    )
+
+
+def _row(chunk: Chunk, position: int) -> dict[str, Any]:
+    """A row as it was read, by source column, in a form that JSON has."""
+    uuids = {
+        p
+        for p, c in zip(chunk.shape.positions, chunk.shape.casts, strict=True)
+        if c.column.type.kind == "uuid"
+    }
+    row: dict[str, Any] = {}
+    for number, name in enumerate(chunk.rows.schema.names):
+        value = chunk.rows.column(number)[position].as_py()
+        if number in uuids and isinstance(value, bytes) and len(value) == 16:
+            value = str(uuid.UUID(bytes=value))
+        elif isinstance(value, float) and not math.isfinite(value):
+            value = str(value)
+        row[name] = value
+    return row

@@ -1,0 +1,100 @@
+"""What became of a COMMIT whose answer was lost.
+
+First the fence: the old backend may live on, hold locks and still commit, so it is ended before
+anything is asked. Then the ledger answers, or the transaction's status; the status is believed
+only with proof that the server has not gone through recovery since, because transaction ids whose
+WAL was not flushed are handed out again (design.md, "Facts").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchbench.drivers import Session
+from batchbench.errors import WriteError
+
+_FENCE_MS = 5_000
+
+# What a recovery changes, as far as an ordinary role can see it on 15 and newer.
+_EVIDENCE_SQL = """
+SELECT concat_ws('|', pg_catalog.pg_postmaster_start_time(),
+  (SELECT stats_reset FROM pg_catalog.pg_stat_wal),
+  (SELECT stats_reset FROM pg_catalog.pg_stat_archiver),
+  (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter),
+  (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
+    ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END)
+"""
+
+_BACKEND_SQL = """
+SELECT pid::text, backend_start::text FROM pg_catalog.pg_stat_activity
+WHERE pid = pg_catalog.pg_backend_pid()
+"""
+
+# The start tells a backend from a later one that got the same pid: nobody else's is ended.
+_FENCE_SQL = """
+SELECT pg_catalog.pg_terminate_backend(pid, $3::text::int8)::text
+FROM pg_catalog.pg_stat_activity WHERE pid = $1::text::int4 AND backend_start::text = $2::text
+"""
+
+_ALIVE_SQL = """
+SELECT pid::text FROM pg_catalog.pg_stat_activity
+WHERE pid = $1::text::int4 AND backend_start::text = $2::text
+"""
+
+
+class Fate(StrEnum):
+    """What became of a transaction."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A server process, and what the server showed of itself when the session began.
+
+    evidence: differs after any recovery; "" where this role may not see enough to tell.
+    """
+
+    pid: str
+    started_at: str
+    evidence: str
+
+
+async def look(session: Session) -> Backend:
+    """Who serves this session, and the evidence."""
+    pid, started_at = (await session.fetch(_BACKEND_SQL))[0]
+    return Backend(pid or "", started_at or "", await evidence(session))
+
+
+async def evidence(session: Session) -> str:
+    """A text that differs after any recovery; "" where this role may not see enough."""
+    try:
+        return (await session.fetch(_EVIDENCE_SQL))[0][0] or ""
+    except WriteError as error:
+        if error.fate_unknown:
+            raise
+        await session.rollback()
+        return ""
+
+
+async def fence(session: Session, backend: Backend) -> bool:
+    """End a backend that may live on. True once it is gone."""
+    await session.fetch(_FENCE_SQL, backend.pid, backend.started_at, str(_FENCE_MS))
+    return not await session.fetch(_ALIVE_SQL, backend.pid, backend.started_at)
+
+
+async def transaction_status(session: Session, xid: str, before: Backend) -> Fate:
+    """The fate of a transaction whose backend is gone, by pg_xact_status.
+
+    before: as seen before the transaction began.
+    """
+    status = (await session.fetch("SELECT pg_catalog.pg_xact_status($1::text::xid8)", xid))[0][0]
+    if not before.evidence or await evidence(session) != before.evidence:
+        return Fate.UNKNOWN
+    if status == "committed":
+        return Fate.COMMITTED
+    return Fate.ABORTED if status == "aborted" else Fate.UNKNOWN

@@ -1,0 +1,410 @@
+"""One writer: a connection, its transactions, and what to do when they fail.
+
+A chunk is written in spans. A span that fails for its own sake (a row, its size) is split until
+the guilty rows stand alone; a transaction that fails for another's is written again on a fresh
+connection. A COMMIT whose answer was lost is settled before anything is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from batchbench.drivers import Session, connect, read_table
+from batchbench.engine.accounts import Accounts, Span
+from batchbench.engine.chunks import Chunk
+from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status
+from batchbench.engine.plan import LoadPlan, ShapePlan
+from batchbench.errors import Failure, ServerError, TableError, WriteError
+from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Listener
+from batchbench.ledger import Ledger, Part
+from batchbench.retry import RetryPolicy
+
+T = TypeVar("T")
+
+_PARTS = 8
+"""Into how many a failed span is split: one bad row of n then sends about n/7 rows again beside
+the n of the first failure; halves would send another n."""
+
+_DEATHS = 2
+"""A span whose connection died so often is taken for too big: a message of 1 GiB closes it."""
+
+_FATE_TRIES = 3
+_FOREIGN_KEY = "23503"
+_ROW_TOO_BIG = "54000"
+_NO_PRIVILEGE = "42501"
+_SAVEPOINT = "batchbench_span"
+_COMMIT_MODE = "SELECT pg_catalog.current_setting('synchronous_commit')"
+_WEAK_MODES = ("off", "local", "remote_write")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all writers of a load share. ledger: None where there is none."""
+
+    plan: LoadPlan
+    dsn: str
+    load_id: str
+    accounts: Accounts
+    policy: RetryPolicy
+    emit: Listener
+    ledger: Ledger | None
+    asks_status: bool
+    rng: random.Random
+
+
+class ChunkWriter:
+    """Writes chunks; used by one task at a time.
+
+    Where a method raises, the load has to stop: nothing is half-committed, and `close` rolls back
+    what is open.
+    """
+
+    def __init__(self, surroundings: Surroundings, session: Session | None) -> None:
+        self._s = surroundings
+        self._options = surroundings.plan.options
+        self._session = session
+        self._backend: Backend | None = None
+        self._begin_sql = ""
+        self._xid = ""
+        self._in_transaction = False
+        self._last_seen: Backend | None = None
+        self._parts: list[Part] = []  # of the open transaction
+        self._guards: dict[str, None] = {}  # the same: statements to run ahead of its COMMIT
+        self._replay: list[Span] = []  # the same, where they can be written again
+        self._chunks_open = 0
+        self._prepared: set[int] = set()
+        self._orphans: list[Span] = []
+        self._retries = self._deaths = 0
+        self._stale = False
+        self.recovered = False
+        self.sent = False
+
+    async def connect(self) -> None:
+        """Open the connection ahead of the first chunk."""
+        await self._connected()
+
+    async def write(self, chunk: Chunk) -> None:
+        """Write a chunk's rows and settle what became of them; commit a full transaction."""
+        started, before = time.perf_counter(), self._s.accounts.written
+        await self._s.accounts.reject_faults(chunk)
+        byte_count = 0
+        if chunk.payload is not None:
+            byte_count = chunk.payload.byte_count
+            await self._write_all(deque([Span(chunk, 0, chunk.row_count)]))
+        self._chunks_open += 1
+        if self._options.transaction == self._chunks_open:
+            await self._commit_shared()
+        seconds = time.perf_counter() - started
+        self._s.accounts.result.chunk_seconds.append(seconds)
+        self._s.accounts.result.byte_count += byte_count
+        written = self._s.accounts.written - before
+        self._s.emit(
+            ChunkWritten(chunk.table, chunk.location, len(chunk.rows), written, byte_count, seconds)
+        )
+
+    async def finish(self) -> None:
+        """Try the rows whose parent was missing once more, then commit what is open.
+
+        To be called when all writers have written their chunks: the parents may be theirs.
+        """
+        orphans, self._orphans = self._orphans, []
+        await self._write_all(deque(orphans), last_chance=True)
+        if self._in_transaction:
+            await self._commit_shared()
+
+    async def close(self) -> None:
+        """Roll back what is open, and close the connection."""
+        await self._reset(broken=False)
+        if self._session is not None:
+            await self._session.close()
+
+    # --- spans and transactions -----------------------------------------------------------
+
+    async def _write_all(self, todo: deque[Span], *, last_chance: bool = False) -> None:
+        while todo:
+            try:
+                await self._write_span(todo[0])
+                if self._options.transaction == "chunk":
+                    await self._commit()
+                todo.popleft()
+            except WriteError as error:
+                await self._recover(error, todo, last_chance=last_chance)
+
+    async def _write_span(self, span: Span) -> None:
+        session = await self._ready(span.chunk.shape)
+        payload = await asyncio.to_thread(span.chunk.encode, span.offset, span.row_count)
+        if not self._in_transaction:
+            await self._begin(session)
+        if self._uses_savepoints:
+            await self._within(session.run(f"SAVEPOINT {_SAVEPOINT}"))
+        plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.shape.chunk_rows
+        self.sent = True
+        written = await self._within(plan.write(session, payload, full=full))
+        if self._uses_savepoints:  # a constraint that waits for the COMMIT would fail all spans
+            await self._within(
+                session.run("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+            )
+        self._s.accounts.written += written
+        if plan.guard:
+            self._guards[plan.guard] = None
+        self._parts.append(span.part(written, self._options.on_conflict))
+        if isinstance(self._options.transaction, int):
+            self._replay.append(span)
+
+    @property
+    def _uses_savepoints(self) -> bool:
+        return self._options.transaction != "chunk" and self._options.skips_rejects
+
+    async def _begin(self, session: Session) -> None:
+        await self._within(session.begin(self._begin_sql))
+        self._in_transaction = True
+        if self._s.asks_status:
+            rows = await self._within(session.fetch("SELECT pg_catalog.pg_current_xact_id()::text"))
+            self._xid = rows[0][0] or ""
+
+    async def _commit_shared(self) -> None:
+        """Commit a transaction of several chunks; write them again where it failed."""
+        while self._in_transaction:
+            try:
+                await self._commit()
+            except WriteError as error:
+                if error.failure is Failure.ROW:  # whose row it was cannot be told any more
+                    raise
+                todo: deque[Span] = deque()
+                await self._recover(error, todo)
+                await self._write_all(todo)
+
+    async def _commit(self) -> None:
+        if self._session is None:
+            raise AssertionError("a transaction is open, so there is a session")
+        records = list(self._guards)
+        if self._s.ledger is not None:
+            records += [self._s.ledger.record_sql(self._s.load_id, part) for part in self._parts]
+        try:
+            await self._within(self._session.commit("; ".join(records)))
+        except asyncio.CancelledError:
+            self._s.accounts.unknown(self._parts)
+            raise
+        except WriteError as error:
+            if not error.fate_unknown:
+                raise
+            if await self._lost_commit() is Fate.ABORTED:
+                raise
+        else:
+            self._s.accounts.committed(self._parts)
+        self._forget_transaction()
+        self._chunks_open = 0
+        self._retries = self._deaths = 0
+        self._stale = False
+
+    def _forget_transaction(self) -> None:
+        self._in_transaction = False
+        self._parts, self._replay = [], []
+        self._guards.clear()
+
+    async def _lost_commit(self) -> Fate:
+        """Settle a COMMIT whose answer was lost; count it unless it was aborted."""
+        backend, fate = self._backend, Fate.UNKNOWN
+        try:
+            for _ in range(_FATE_TRIES):
+                await self._drop()
+                try:
+                    fate = await self._ask_fate(await self._connected(), backend)
+                    break
+                except WriteError:  # that connection broke too
+                    continue
+        finally:
+            if fate is Fate.COMMITTED:
+                self._s.accounts.committed(self._parts)
+            elif fate is Fate.UNKNOWN:
+                self._s.accounts.unknown(self._parts)
+        return fate
+
+    async def _ask_fate(self, session: Session, backend: Backend | None) -> Fate:
+        if backend is None:
+            return Fate.UNKNOWN
+        gone = await self._within(fence(session, backend))
+        if self._s.ledger is not None:
+            found = await self._within(self._s.ledger.has(session, self._s.load_id, self._parts[0]))
+            if found:
+                return Fate.COMMITTED
+            return Fate.ABORTED if gone else Fate.UNKNOWN
+        if self._s.asks_status and gone:
+            return await self._within(transaction_status(session, self._xid, backend))
+        return Fate.UNKNOWN
+
+    # --- failures ---------------------------------------------------------------------------
+
+    async def _recover(
+        self, error: WriteError, todo: deque[Span], *, last_chance: bool = False
+    ) -> None:
+        """Get ready to go on with `todo`, whose first span failed, or raise."""
+        failure = self._failure(error, todo)
+        if todo:
+            error.add_place(str(todo[0].locations[0]))
+        kept = await self._to_savepoint(failure)
+        if not kept:
+            if self._options.transaction == "batch" and self._parts:
+                raise error
+            lost = self._replay
+            await self._reset(broken=error.fate_unknown)
+            todo.extendleft(reversed(lost))
+        match failure:
+            case Failure.ROW if todo and self._options.skips_rejects:
+                await self._narrow(error, todo, last_chance=last_chance)
+            case Failure.TOO_BIG if todo and todo[0].row_count > 1:
+                self._split(error, todo)
+            case Failure.TRANSIENT:
+                await self._wait(error, todo)
+            case Failure.STALE if not self._stale:
+                await self._check_table(error, todo)
+            case _:
+                raise error
+
+    def _failure(self, error: WriteError, todo: deque[Span]) -> Failure:
+        if self._s.ledger is not None and self._s.ledger.owns(error):
+            return Failure.FATAL
+        single = bool(todo) and todo[0].row_count == 1
+        if error.sqlstate == _ROW_TOO_BIG and single:  # of an index row
+            return Failure.ROW
+        if error.sqlstate == _NO_PRIVILEGE and todo and todo[0].chunk.shape.table.row_security:
+            return Failure.ROW  # the privilege itself was asked for before the load
+        return error.failure
+
+    async def _to_savepoint(self, failure: Failure) -> bool:
+        """Keep the open transaction, where only its last span failed."""
+        own = failure in (Failure.ROW, Failure.TOO_BIG)
+        if not (own and self._uses_savepoints and self._in_transaction and self._session):
+            return False
+        await self._within(self._session.run(f"ROLLBACK TO {_SAVEPOINT}"))
+        return True
+
+    async def _narrow(self, error: WriteError, todo: deque[Span], *, last_chance: bool) -> None:
+        """Reject the only row of a span, or split the span around the guilty one."""
+        if todo[0].row_count > 1:
+            self._split(error, todo)
+            return
+        span = todo.popleft()
+        if error.sqlstate == _FOREIGN_KEY and not last_chance:
+            self._orphans.append(span)
+        else:
+            await self._s.accounts.reject(span, error)
+
+    def _split(self, error: WriteError, todo: deque[Span]) -> None:
+        span = todo.popleft()
+        guilty = error.line - 1 if error.line is not None else None
+        parts = span.split(_PARTS, guilty)
+        todo.extendleft(reversed(parts))
+        self._s.emit(
+            ChunkSplit(
+                span.chunk.table, span.locations[0], error.sqlstate, span.row_count, len(parts)
+            )
+        )
+
+    async def _wait(self, error: WriteError, todo: deque[Span]) -> None:
+        self._retries += 1
+        self._deaths += error.fate_unknown
+        if self._deaths >= _DEATHS and todo and todo[0].row_count > 1:
+            self._deaths = 0
+            self._split(error, todo)
+        if self._retries > self._s.policy.max_retries:
+            raise error
+        delay_s = self._s.policy.delay_s(self._retries, self._s.rng)
+        self._s.accounts.result.retries += 1
+        if todo:
+            first = todo[0].chunk.table, todo[0].locations[0]
+            self._s.emit(ChunkRetried(*first, error.sqlstate, self._retries, delay_s))
+        await asyncio.sleep(delay_s)
+
+    async def _check_table(self, error: WriteError, todo: deque[Span]) -> None:
+        """Forget prepared statements and read the table again, once."""
+        self._stale = True
+        await self._drop()
+        planned = todo[0].chunk.shape.table if todo else None
+        if planned is None:
+            raise error
+        session = await self._connected()
+        if await self._within(read_table(session, planned.name)) != planned:
+            raise TableError(
+                f"table {planned.name} was changed during the load; the rows so far went into the"
+                " old one: look at them, then load the rest anew"
+            ) from error
+
+    # --- the connection ---------------------------------------------------------------------
+
+    async def _ready(self, shape: ShapePlan) -> Session:
+        """A session on which chunks of this shape can be written."""
+        session = await self._connected()
+        if id(shape) not in self._prepared:
+            await self._within(shape.chunk_plan.prepare(session))
+            self._prepared.add(id(shape))
+        return session
+
+    async def _connected(self) -> Session:
+        if self._session is None:
+            self._session = await self._reconnect()
+        if self._backend is None:
+            await self._introduce(self._session)
+        return self._session
+
+    async def _introduce(self, session: Session) -> None:
+        """See who serves us, whether the server went through recovery, how it commits."""
+        before, self._backend = self._last_seen, await self._within(look(session))
+        self._last_seen = self._backend
+        if before is not None and before.evidence != self._backend.evidence:
+            self.recovered = True
+        mode = (await self._within(session.fetch(_COMMIT_MODE)))[0][0]
+        weak = self._options.durability == "full" and mode in _WEAK_MODES
+        self._begin_sql = "SET LOCAL synchronous_commit = on" if weak else ""
+
+    async def _reconnect(self) -> Session:
+        """A fresh connection, within a budget of its own that costs no retries."""
+        deadline, attempt = time.monotonic() + self._s.policy.reconnect_s, 0
+        while True:
+            try:
+                return await connect(self._options.driver_name, self._s.dsn)
+            except ServerError as error:
+                attempt += 1
+                delay_s = self._s.policy.delay_s(attempt, self._s.rng)
+                if error.lasting or time.monotonic() + delay_s > deadline:
+                    raise
+                await asyncio.sleep(delay_s)
+
+    async def _reset(self, *, broken: bool) -> None:
+        """Roll back; a connection that is broken, or breaks at it, is given up."""
+        if self._session is not None and not broken:
+            try:
+                await self._within(self._session.rollback())
+            except WriteError:
+                broken = True
+        if broken:
+            await self._drop()
+        self._prepared.clear()
+        self._forget_transaction()
+
+    async def _drop(self) -> None:
+        """Give up the connection."""
+        session, self._session, self._backend = self._session, None, None
+        self._prepared.clear()
+        if session is not None:
+            session.abort()
+            await session.close()
+
+    async def _within(self, step: Awaitable[T]) -> T:
+        """Await an answer; after the limit the connection is cut, which fails the step."""
+        session = self._session
+        watchdog = None
+        if session is not None:
+            loop = asyncio.get_running_loop()
+            watchdog = loop.call_later(self._options.wait_limit_s, session.abort)
+        try:
+            return await step
+        finally:
+            if watchdog is not None:
+                watchdog.cancel()
