@@ -1,7 +1,8 @@
 """One writer: a connection, its transactions, and what to do when they fail.
 
-A chunk is written in spans. A span that fails for its own sake (a row, its size) is split until
-the guilty rows stand alone; a transaction that fails for another's is written again on a fresh
+A chunk is written in spans, at first one. A span that fails for its own sake (a row, its size) is
+split until the guilty rows stand alone, between savepoints, so that a chunk's good rows are still
+committed together. A transaction that fails for another's sake is written again on a fresh
 connection. A COMMIT whose answer was lost is settled before anything is sent again.
 """
 
@@ -81,7 +82,7 @@ class ChunkWriter:
         self._prepared: set[int] = set()
         self._orphans: list[Span] = []
         self._retries = self._deaths = 0
-        self._stale = False
+        self._stale = self._careful = False
         self.recovered = False
         self.sent = False
 
@@ -98,8 +99,8 @@ class ChunkWriter:
             byte_count = chunk.payload.byte_count
             await self._write_all(deque([Span(chunk, 0, chunk.row_count)]))
         self._chunks_open += 1
-        if self._options.transaction == self._chunks_open:
-            await self._commit_shared()
+        if self._chunks_open >= self._chunks_together:
+            await self._commit_open()
         seconds = time.perf_counter() - started
         self._s.accounts.result.chunk_seconds.append(seconds)
         self._s.accounts.result.byte_count += byte_count
@@ -115,8 +116,7 @@ class ChunkWriter:
         """
         orphans, self._orphans = self._orphans, []
         await self._write_all(deque(orphans), last_chance=True)
-        if self._in_transaction:
-            await self._commit_shared()
+        await self._commit_open()
 
     async def close(self) -> None:
         """Roll back what is open, and close the connection."""
@@ -130,8 +130,6 @@ class ChunkWriter:
         while todo:
             try:
                 await self._write_span(todo[0])
-                if self._options.transaction == "chunk":
-                    await self._commit()
                 todo.popleft()
             except WriteError as error:
                 await self._recover(error, todo, last_chance=last_chance)
@@ -154,12 +152,20 @@ class ChunkWriter:
         if plan.guard:
             self._guards[plan.guard] = None
         self._parts.append(span.part(written, self._options.on_conflict))
-        if isinstance(self._options.transaction, int):
+        if self._options.transaction != "batch":
             self._replay.append(span)
 
     @property
+    def _chunks_together(self) -> float:
+        """Chunks that one transaction takes."""
+        transaction = self._options.transaction
+        if isinstance(transaction, int):
+            return transaction
+        return 1 if transaction == "chunk" else float("inf")
+
+    @property
     def _uses_savepoints(self) -> bool:
-        return self._options.transaction != "chunk" and self._options.skips_rejects
+        return self._careful or (self._options.skips_rejects and self._chunks_together > 1)
 
     async def _begin(self, session: Session) -> None:
         await self._within(session.begin(self._begin_sql))
@@ -168,17 +174,19 @@ class ChunkWriter:
             rows = await self._within(session.fetch("SELECT pg_catalog.pg_current_xact_id()::text"))
             self._xid = rows[0][0] or ""
 
-    async def _commit_shared(self) -> None:
-        """Commit a transaction of several chunks; write them again where it failed."""
+    async def _commit_open(self) -> None:
+        """Commit the open transaction, if any; write it again where that failed."""
         while self._in_transaction:
             try:
                 await self._commit()
             except WriteError as error:
-                if error.failure is Failure.ROW:  # whose row it was cannot be told any more
-                    raise
+                if self._uses_savepoints and error.failure is Failure.ROW:
+                    raise  # every span was asked for its constraints: whose it is cannot be told
                 todo: deque[Span] = deque()
                 await self._recover(error, todo)
                 await self._write_all(todo)
+        self._chunks_open = 0
+        self._careful = False
 
     async def _commit(self) -> None:
         if self._session is None:
@@ -199,7 +207,6 @@ class ChunkWriter:
         else:
             self._s.accounts.committed(self._parts)
         self._forget_transaction()
-        self._chunks_open = 0
         self._retries = self._deaths = 0
         self._stale = False
 
@@ -248,24 +255,25 @@ class ChunkWriter:
         failure = self._failure(error, todo)
         if todo:
             error.add_place(str(todo[0].locations[0]))
-        kept = await self._to_savepoint(failure)
-        if not kept:
+        lost: list[Span] = []
+        if not await self._to_savepoint(failure):
             if self._options.transaction == "batch" and self._parts:
                 raise error
             lost = self._replay
             await self._reset(broken=error.fate_unknown)
-            todo.extendleft(reversed(lost))
         match failure:
             case Failure.ROW if todo and self._options.skips_rejects:
                 await self._narrow(error, todo, last_chance=last_chance)
             case Failure.TOO_BIG if todo and todo[0].row_count > 1:
+                self._careful = True
                 self._split(error, todo)
             case Failure.TRANSIENT:
                 await self._wait(error, todo)
             case Failure.STALE if not self._stale:
-                await self._check_table(error, todo)
+                await self._check_table(error, [*todo, *lost])
             case _:
                 raise error
+        todo.extendleft(reversed(lost))
 
     def _failure(self, error: WriteError, todo: deque[Span]) -> Failure:
         if self._s.ledger is not None and self._s.ledger.owns(error):
@@ -287,6 +295,7 @@ class ChunkWriter:
 
     async def _narrow(self, error: WriteError, todo: deque[Span], *, last_chance: bool) -> None:
         """Reject the only row of a span, or split the span around the guilty one."""
+        self._careful = True
         if todo[0].row_count > 1:
             self._split(error, todo)
             return
@@ -322,19 +331,17 @@ class ChunkWriter:
             self._s.emit(ChunkRetried(*first, error.sqlstate, self._retries, delay_s))
         await asyncio.sleep(delay_s)
 
-    async def _check_table(self, error: WriteError, todo: deque[Span]) -> None:
-        """Forget prepared statements and read the table again, once."""
+    async def _check_table(self, error: WriteError, spans: list[Span]) -> None:
+        """Forget prepared statements and read the tables again, once."""
         self._stale = True
         await self._drop()
-        planned = todo[0].chunk.shape.table if todo else None
-        if planned is None:
-            raise error
         session = await self._connected()
-        if await self._within(read_table(session, planned.name)) != planned:
-            raise TableError(
-                f"table {planned.name} was changed during the load; the rows so far went into the"
-                " old one: look at them, then load the rest anew"
-            ) from error
+        for planned in {span.chunk.shape.table for span in spans}:
+            if await self._within(read_table(session, planned.name)) != planned:
+                raise TableError(
+                    f"table {planned.name} was changed during the load; the rows so far went into"
+                    " the old one: look at them, then load the rest anew"
+                ) from error
 
     # --- the connection ---------------------------------------------------------------------
 
