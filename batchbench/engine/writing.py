@@ -264,6 +264,8 @@ class ChunkWriter:
         match failure:
             case Failure.ROW if todo and self._options.skips_rejects:
                 await self._narrow(error, todo, last_chance=last_chance)
+            case Failure.ROW if lost and self._options.skips_rejects:
+                self._careful = True  # the COMMIT failed: each span is asked when it is rewritten
             case Failure.TOO_BIG if todo and todo[0].row_count > 1:
                 self._careful = True
                 self._split(error, todo)
