@@ -83,7 +83,7 @@ async def _tables(dsn: str, names: list[TableName], settings: Settings) -> list[
             _verdict(
                 str(name),
                 len((await read_table(session, name)).inserted_by_default),
-                settings.chunk_setting(name.table),
+                settings.chunk_setting(str(name)),
                 settings,
             )
             for name in names

@@ -112,7 +112,7 @@ class LoadOptions:
 
     def chunk_size_for(self, table: Table, metric: str | None) -> int:
         """Configured rows a chunk, before any limit."""
-        return self.chunk_size or self.settings.chunk_size(metric or table.name.table)
+        return self.chunk_size or self.settings.chunk_size(metric or str(table.name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
