@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.fixtures.commands import commands
+from tests.fixtures.disks import small_disk
+from tests.fixtures.faults import own_cluster
+from tests.fixtures.pgbouncer import pgbouncer
+from tests.fixtures.replication import standby, sync_standby_absent
 from tests.fixtures.servers import dsn, dsn18, server, server15, server18, server_header
 
-__all__ = ["commands", "dsn", "dsn18", "server", "server15", "server18"]
+__all__ = [
+    "commands",
+    "dsn",
+    "dsn18",
+    "own_cluster",
+    "pgbouncer",
+    "server",
+    "server15",
+    "server18",
+    "small_disk",
+    "standby",
+    "sync_standby_absent",
+]
+
+
+# These machines are shared: a time limit on one example would be a test of their neighbours.
+settings.register_profile("batchbench", deadline=None)
+settings.load_profile("batchbench")
 
 
 def pytest_report_header() -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchbench.config import child_environment
+from batchbench.servers import Cluster
 from tests.fixtures.commands import Commands
 from tests.fixtures.loading import execute, query
 
@@ -214,6 +215,23 @@ def test_no_password_is_shown(commands: Commands, tmp_path: Path, driver: str) -
     done = commands("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn, "--driver", driver)
     assert done.code == 2
     assert "127.0.0.1" in done.error
+    assert "sesame" not in done.err + done.out
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_a_wrong_password(
+    own_cluster: Cluster, commands: Commands, tmp_path: Path, driver: str
+) -> None:
+    execute(own_cluster.dsn, "CREATE ROLE guarded LOGIN PASSWORD 'right'")
+    (own_cluster.data_dir / "pg_hba.conf").write_text(
+        "local all postgres trust\nlocal all all scram-sha-256\n"
+    )
+    execute(own_cluster.dsn, "SELECT pg_reload_conf()")
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    dsn = own_cluster.dsn.replace("postgres@", "guarded:sesame@")
+    done = commands("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn, "--driver", driver)
+    assert done.code == 2
+    assert "password authentication failed" in done.error
     assert "sesame" not in done.err + done.out
 
 

@@ -246,6 +246,16 @@ async def test_an_oversized_chunk_is_split_and_said_once(dsn18: str) -> None:
     assert result.total.committed == 40_000
 
 
+@both
+async def test_the_widest_table(dsn18: str, strategy: str, driver: str) -> None:
+    names = [f"c{i}" for i in range(1_600)]
+    execute(dsn18, f"CREATE TABLE t ({', '.join(f'{name} int4' for name in names)})")
+    rows = pa.table({name: pa.array(range(100), pa.int32()) for name in names})
+    result = await load_rows(dsn18, rows, strategy=strategy, driver=driver)
+    assert result.total.committed == 100
+    assert query(dsn18, "SELECT sum(c0), sum(c799), sum(c1599) FROM t") == [(4950, 4950, 4950)]
+
+
 async def test_zero_rows(dsn18: str) -> None:
     execute(dsn18, TABLE)
     result = await load_rows(dsn18, numbered(0))
