@@ -1,4 +1,4 @@
-"""What will bite, said before the first row. Pure."""
+"""What will bite, said before the first row."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from batchbench.config import ChunkSetting, Settings
-from batchbench.drivers import CAPABILITIES
+from batchbench.drivers import CAPABILITIES, Session
 from batchbench.limits import PROTOCOL_PARAMETERS, ParameterUse, values_use
+from batchbench.table import Table, UniqueKey
 
 UNSET_STRATEGY = "values"
 """What a chunk size is held against where no strategy is configured: the narrowest."""
@@ -84,3 +85,65 @@ def chunk_verdict(
         largest=largest,
         over=use.of(setting.value) > limit,
     )
+
+
+def table_notices(table: Table) -> list[str]:
+    """What a person should know of a table before rows go into it, a sentence each."""
+    name, notices = f"table {table.name}", []
+    if table.before_triggers:
+        notices.append(
+            f"{name} has BEFORE triggers ({', '.join(table.before_triggers)}): rows that they drop"
+            " are counted as skipped_by_server, under on_conflict=nothing as duplicates"
+        )
+    if table.row_security:
+        notices.append(f"{name} has row security: COPY refuses it, and rows may be rejected by it")
+    if table.partitioned:
+        notices.append(f"{name} is partitioned: a row that no partition takes is rejected (23514)")
+    if table.unlogged:
+        notices.append(f"{name} is UNLOGGED: a crash of the server empties it")
+    filled = [c.name for c in table.columns if c.generated or c.identity == "a"]
+    if filled:
+        notices.append(f"{name}: the server fills {', '.join(filled)} itself; leave them out")
+    notices += [
+        f"{name}: the unique index {key.name} {why}, so ON CONFLICT cannot name it"
+        for key in table.keys
+        for why in _unusable(key)
+    ]
+    return notices
+
+
+def _unusable(key: UniqueKey) -> list[str]:
+    reasons = {
+        "is checked at COMMIT only": key.deferrable,
+        "is partial": key.partial,
+        "is over an expression": key.expressions,
+    }
+    return [reason for reason, holds in reasons.items() if holds][:1]
+
+
+_SEQUENCES_SQL = """
+SELECT a.attname::text, v.last::text, v.most::text
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+CROSS JOIN LATERAL (SELECT
+  CASE WHEN pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')
+    THEN pg_catalog.pg_sequence_last_value(s.seqrelid) END,
+  least(s.seqmax, CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE s.seqmax END)
+) AS v (last, most)
+WHERE d.refobjid = pg_catalog.to_regclass($1::text)
+  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+"""
+
+_SEQUENCE_SHARE = 0.8
+
+
+async def sequence_notices(session: Session, table: Table) -> list[str]:
+    """Sequences of a table that are near their end. A conflicting row takes a number too."""
+    rows = await session.fetch(_SEQUENCES_SQL, table.sql)
+    return [
+        f"table {table.name}: the sequence of {column} is at {int(last):,} of {int(most):,};"
+        " make the column a bigint before it ends"
+        for column, last, most in rows
+        if last is not None and most is not None and int(last) > _SEQUENCE_SHARE * int(most)
+    ]

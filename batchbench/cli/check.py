@@ -19,11 +19,16 @@ from batchbench.cli.options import (
     server_of_the_user,
 )
 from batchbench.config import ChunkSetting, Settings
-from batchbench.drivers import connect, read_table
+from batchbench.drivers import Session, connect, read_table
 from batchbench.engine.plan import DEFAULT_DRIVER
 from batchbench.errors import ConfigError, TableError
 from batchbench.limits import ParameterUse
-from batchbench.preflight import ChunkVerdict, chunk_verdict
+from batchbench.preflight import (
+    ChunkVerdict,
+    chunk_verdict,
+    sequence_notices,
+    table_notices,
+)
 from batchbench.profile import PROFILES
 from batchbench.strategies import find_strategy
 from batchbench.table import TableName, parse_table_name
@@ -82,7 +87,7 @@ async def _tables(dsn: str, names: list[TableName], settings: Settings) -> list[
         return [
             _verdict(
                 str(name),
-                len((await read_table(session, name)).inserted_by_default),
+                await _column_count(session, name),
                 settings.chunk_setting(str(name)),
                 settings,
             )
@@ -90,6 +95,14 @@ async def _tables(dsn: str, names: list[TableName], settings: Settings) -> list[
         ]
     finally:
         await session.close()
+
+
+async def _column_count(session: Session, name: TableName) -> int:
+    """Of the columns that data usually bring; what will bite is said on the way."""
+    table = await read_table(session, name)
+    for text in table_notices(table) + await sequence_notices(session, table):
+        note(text)
+    return len(table.inserted_by_default)
 
 
 async def _profile(dsn: str, metrics: list[str], settings: Settings) -> list[ChunkVerdict]:
@@ -100,8 +113,7 @@ async def _profile(dsn: str, metrics: list[str], settings: Settings) -> list[Chu
         for metric in metrics:
             profile = PROFILES[metric]
             try:
-                live = await read_table(session, TableName(profile.table_name))
-                column_count = len(live.inserted_by_default)
+                column_count = await _column_count(session, TableName(profile.table_name))
             except TableError:
                 column_count = len(profile.arrow_schema)
                 missing.append(profile.table_name)

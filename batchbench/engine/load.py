@@ -21,6 +21,7 @@ from batchbench.errors import BatchbenchError, ConfigError, TableError, WriteErr
 from batchbench.events import Event, Listener, LoadEnded, LoadStarted, Notice
 from batchbench.ledger import Ledger, Part
 from batchbench.memory import Budget
+from batchbench.preflight import sequence_notices, table_notices
 from batchbench.retry import retry_policy
 from batchbench.sources import Source
 from batchbench.table import TableName
@@ -72,10 +73,8 @@ async def plan_load(
     if options.writers < (options.parallelism or options.settings.writers):
         plan = plan.noting("one writer: " + options.one_writer_reason)
     for table_plan in plans.values():
-        if table_plan.table.unlogged:
-            plan = plan.noting(
-                f"table {table_plan.table.name} is UNLOGGED: a crash of the server empties it"
-            )
+        plan = plan.noting(*table_notices(table_plan.table))
+        plan = plan.noting(*await sequence_notices(session, table_plan.table))
     return plan
 
 
