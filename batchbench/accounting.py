@@ -7,6 +7,7 @@ Every row that was read ends in exactly one state, so that for each table and in
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class LoadResult:
 
     tables: counts by table name; kinds of records without a table have their own entry.
     seconds: from the first read to the last commit. chunk_seconds: latency of each chunk.
+    altered: what the user's policies altered, and how often.
     unknown_rows: where rows of unknown fate stand in their sources. dead_letter: the file that
     rejected rows are in, None where there are none.
     """
@@ -73,6 +75,7 @@ class LoadResult:
     seconds: float = 0.0
     byte_count: int = 0
     retries: int = 0
+    altered: Counter[str] = field(default_factory=Counter)
     unknown_rows: list[str] = field(default_factory=list)
     chunk_seconds: list[float] = field(default_factory=list)
     dead_letter: Path | None = None

@@ -13,6 +13,7 @@ import pytest
 
 from batchbench.engine import load
 from batchbench.engine.accounts import TooManyRejectsError
+from batchbench.engine.policies import Policies
 from batchbench.events import ChunkSplit
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict
@@ -243,6 +244,32 @@ async def test_max_rejects(dsn18: str, tmp_path: Path, limit: float, most: int) 
             dsn18, rows, chunk_size=1, parallelism=1, max_rejects=limit, dead_letter=dead_letter
         )
     assert 1 <= len(records(dead_letter)) <= most
+
+
+@pytest.mark.parametrize("policy", ["nan", "null", "error"])
+async def test_nan_policies(dsn18: str, tmp_path: Path, policy: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, v float8)")
+    rows = pa.table({"id": pa.array([1, 2, 3], pa.int32()), "v": [1.5, float("nan"), None]})
+    result = await load_rows(
+        dsn18, rows, policies=Policies(nan=policy), dead_letter=tmp_path / "bad.ndjson"
+    )
+    stored = dict(query(dsn18, "SELECT id, v::text FROM t"))
+    expected = {"nan": {1: "1.5", 2: "NaN", 3: None}, "null": {1: "1.5", 2: None, 3: None}}
+    assert stored == expected.get(policy, {1: "1.5", 3: None})
+    assert dict(result.altered) == ({"NaN read as null": 1} if policy == "null" else {})
+    assert result.total.rejected == (policy == "error")
+
+
+async def test_nul_is_stripped_only_where_asked(dsn18: str, tmp_path: Path) -> None:
+    execute(dsn18, "CREATE TABLE t (v text)")
+    rows = pa.table({"v": ["a\0b\0", "c"]})
+    dead_letter = tmp_path / "bad.ndjson"
+    result = await load_rows(dsn18, rows, dead_letter=dead_letter)
+    assert (result.total.committed, result.total.rejected) == (1, 1)
+    assert records(dead_letter)[0]["sqlstate"] == "22021"
+    result = await load_rows(dsn18, rows, policies=Policies(nul="strip"))
+    assert query(dsn18, "SELECT v FROM t ORDER BY v") == [("ab",), ("c",), ("c",)]
+    assert dict(result.altered) == {"texts with NUL characters stripped": 1}
 
 
 def test_the_command_line_exits_3_and_retries(

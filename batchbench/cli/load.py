@@ -30,6 +30,7 @@ from batchbench.ddl import table_ddl
 from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
 from batchbench.engine import LoadError, LoadOptions, LoadPlan, load, plan_load
+from batchbench.engine.policies import Policies
 from batchbench.errors import ConfigError
 from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.profile import PROFILES
@@ -62,6 +63,21 @@ class ExactlyOnce(StrEnum):
     LEDGER = "ledger"
     STATUS = "status"
     OFF = "off"
+
+
+class NanPolicy(StrEnum):
+    """--nan"""
+
+    NAN = "nan"
+    NULL = "null"
+    ERROR = "error"
+
+
+class NulPolicy(StrEnum):
+    """--nul"""
+
+    REJECT = "reject"
+    STRIP = "strip"
 
 
 class Durability(StrEnum):
@@ -164,6 +180,13 @@ def load_command(
         float,
         typer.Option(help="Cut the connection of a statement that takes longer.", min=1),
     ] = 120.0,
+    nan: Annotated[
+        NanPolicy, typer.Option(help="NaN in the data: nan keeps it, null, or error.")
+    ] = NanPolicy.NAN,
+    nul: Annotated[
+        NulPolicy,
+        typer.Option(help="NUL characters in text, which PostgreSQL cannot hold: reject or strip."),
+    ] = NulPolicy.REJECT,
     ignore_columns: Annotated[
         str | None, typer.Option(help="Columns of the files to leave out, with commas.")
     ] = None,
@@ -198,6 +221,7 @@ def load_command(
         transaction=_transaction(transaction),
         ignore_columns=frozenset(split_names(ignore_columns)),
         cast_options=CastOptions(assume_timezone=assume_timezone),
+        policies=Policies(nan=nan.value, nul=nul.value),
         on_reject=on_reject.value if on_reject is not None else None,
         max_rejects=_max_rejects(max_rejects),
         dead_letter=dead_letter,
@@ -370,12 +394,15 @@ def _show(result: LoadResult, *, as_json: bool) -> None:
                 "chunks": len(result.chunk_seconds),
                 "bytes_sent": result.byte_count,
                 "retries": result.retries,
+                "altered": dict(result.altered),
                 "dead_letter": str(result.dead_letter) if result.dead_letter else None,
                 "unknown_rows": result.unknown_rows,
                 "tables": {name: counts.as_dict() for name, counts in result.tables.items()},
             }
         )
         return
+    for what, count in result.altered.items():
+        warn(f"{what}: {count:,}")
     for place in result.unknown_rows:
         warn(f"{place}: whether these rows are committed, the server cannot tell")
     if result.dead_letter is not None:

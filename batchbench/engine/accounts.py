@@ -94,8 +94,11 @@ class Accounts:
             self.result.counts(part.table).unknown += part.row_count
             self.result.unknown_rows.extend(map(str, part.locations))
 
-    async def reject_faults(self, chunk: Chunk) -> None:
-        """Rows of a chunk that its casts refused."""
+    async def take(self, chunk: Chunk) -> None:
+        """A chunk is about to be written: count what its policies altered, and reject the rows
+        that its casts refused.
+        """
+        self.result.altered.update(chunk.altered)
         if chunk.faults:
             await self._reject(chunk, [_of_fault(chunk, *fault) for fault in chunk.faults])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +29,7 @@ class Chunk:
     values: their columns in canonical form, one array a target column.
     faults: rows that do not fit the table, with the position in the shape's columns.
     payload: the rows that can be sent, encoded as one; None where there are none.
+    altered: what the policies altered, and how often.
     """
 
     table: str
@@ -39,6 +40,7 @@ class Chunk:
     values: tuple[pa.Array, ...]
     faults: tuple[tuple[int, Fault], ...]
     payload: Payload | None
+    altered: Mapping[str, int]
 
     @property
     def row_count(self) -> int:
@@ -91,8 +93,8 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
     rows = parts[0].columns
     if len(parts) > 1:
         rows = pa.concat_batches([part.columns for part in parts])
-    values, faults = shape.cast(rows)
-    kept = None
+    cast = shape.cast(rows)
+    values, faults, kept = cast.values, cast.faults, None
     if faults:
         faulty = np.unique(np.fromiter((fault.row for _, fault in faults), np.int64))
         kept = np.delete(np.arange(len(rows)), faulty)
@@ -100,7 +102,15 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
     payload = shape.encode(values) if kept is None or len(kept) else None
     locations = tuple(part.location for part in parts)
     return Chunk(
-        str(plan.table.name), shape, rows, locations, kept, tuple(values), tuple(faults), payload
+        table=str(plan.table.name),
+        shape=shape,
+        rows=rows,
+        locations=locations,
+        kept=kept,
+        values=tuple(values),
+        faults=tuple(faults),
+        payload=payload,
+        altered=cast.counts,
     )
 
 

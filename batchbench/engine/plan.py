@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from batchbench import wire
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
+from batchbench.engine.policies import Policies, apply
 from batchbench.errors import ConfigError, InputError, TableError
 from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.limits import chunk_rows
@@ -55,6 +57,7 @@ class LoadOptions:
     transaction: Literal["chunk", "batch"] | int = "chunk"
     ignore_columns: frozenset[str] = frozenset()
     cast_options: CastOptions = field(default_factory=CastOptions)
+    policies: Policies = field(default_factory=Policies)
     on_reject: Literal["skip", "stop"] | None = None
     max_rejects: int | float | None = None
     dead_letter: Path | None = None
@@ -115,6 +118,17 @@ class LoadOptions:
         return self.chunk_size or self.settings.chunk_size(metric or str(table.name))
 
 
+@dataclass(frozen=True, slots=True)
+class CastRows:
+    """values: columns in canonical form. faults: of each row that does not fit the first, with
+    the position of its cast. counts: what the policies altered, and how often.
+    """
+
+    values: list[pa.Array]
+    faults: list[tuple[int, Fault]]
+    counts: Counter[str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ShapePlan:
     """How rows of one Arrow schema go into one table. Compared by identity.
@@ -128,19 +142,21 @@ class ShapePlan:
     casts: tuple[Cast, ...]
     chunk_plan: ChunkPlan
     chunk_rows: int
+    policies: Policies
 
-    def cast(self, rows: pa.RecordBatch) -> tuple[list[pa.Array], list[tuple[int, Fault]]]:
-        """The columns in canonical form, and (position of the cast, fault) of rows that do not
-        fit, of each row the first.
-        """
+    def cast(self, rows: pa.RecordBatch) -> CastRows:
+        """Apply policies and casts to rows of this shape."""
         values: list[pa.Array] = []
         faults: dict[int, tuple[int, Fault]] = {}
+        counts: Counter[str] = Counter()
         for number, (position, cast) in enumerate(zip(self.positions, self.casts, strict=True)):
-            converted = cast.apply(rows.column(position))
+            allowed = apply(self.policies, rows.column(position))
+            converted = cast.apply(allowed.values)
             values.append(converted.values)
-            for fault in converted.faults:
+            counts.update(allowed.counts)
+            for fault in allowed.faults + converted.faults:
                 faults.setdefault(fault.row, (number, fault))
-        return values, [faults[row] for row in sorted(faults)]
+        return CastRows(values, [faults[row] for row in sorted(faults)], counts)
 
     def encode(self, values: Sequence[pa.Array]) -> Payload:
         """Encode canonical columns as one chunk."""
@@ -170,7 +186,7 @@ class TablePlan:
             for position, column in zip(positions, columns, strict=True)
         )
         rows = chunk_rows(self.configured_rows, plan.use, limit)
-        return ShapePlan(self.table, positions, casts, plan, rows)
+        return ShapePlan(self.table, positions, casts, plan, rows, self.options.policies)
 
     def _match(self, schema: pa.Schema, source: str) -> tuple[tuple[int, ...], tuple[Column, ...]]:
         """Find the column of every source column, by name."""

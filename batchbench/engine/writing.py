@@ -93,7 +93,7 @@ class ChunkWriter:
     async def write(self, chunk: Chunk) -> None:
         """Write a chunk's rows and settle what became of them; commit a full transaction."""
         started, before = time.perf_counter(), self._s.accounts.written
-        await self._s.accounts.reject_faults(chunk)
+        await self._s.accounts.take(chunk)
         byte_count = 0
         if chunk.payload is not None:
             byte_count = chunk.payload.byte_count
