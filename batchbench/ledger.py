@@ -9,7 +9,7 @@ chunk numbers move with chunk size and splitting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from batchbench.batch import Location
 from batchbench.drivers import Session
@@ -39,6 +39,22 @@ class Part:
         """What tells parts of a load apart."""
         first = self.locations[0]
         return self.table, first.source, first.first_row
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEntry:
+    """What the ledger knows of a load. state: "running", "done" or "stopped"."""
+
+    load_id: str
+    state: str
+    started_at: str
+    committed: int
+    duplicates: int
+    tables: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
 
 
 class Ledger:
@@ -157,6 +173,32 @@ class Ledger:
             f"UPDATE {self._loads} SET ended_at = now(), state = {literal(state)}"
             f" WHERE load_id = {literal(load_id)}"
         )
+
+    async def loads(self, session: Session) -> list[LoadEntry]:
+        """What is known of every load, newest first."""
+        rows = await session.fetch(
+            "SELECT l.load_id, l.state, to_char(l.started_at, 'YYYY-MM-DD HH24:MI:SS TZ'),"
+            " coalesce(sum(p.committed), 0)::text, coalesce(sum(p.duplicates), 0)::text,"
+            " coalesce(string_agg(DISTINCT p.table_name, ', '), '')"
+            f" FROM {self._loads} l LEFT JOIN {self._parts} p USING (load_id)"
+            " GROUP BY l.load_id ORDER BY l.started_at DESC"
+        )
+        entries = ([value or "" for value in row] for row in rows)
+        return [
+            LoadEntry(load_id, state, at, int(committed), int(duplicates), tables)
+            for load_id, state, at, committed, duplicates, tables in entries
+        ]
+
+    async def prune(self, session: Session, days: int) -> int:
+        """Forget loads that began longer ago; return how many."""
+        rows = await session.fetch(
+            f"WITH old AS (DELETE FROM {self._loads}"
+            " WHERE started_at < now() - make_interval(days => $1::text::int4) RETURNING load_id),"
+            f" gone AS (DELETE FROM {self._parts} p USING old WHERE p.load_id = old.load_id)"
+            " SELECT count(*)::text FROM old",
+            str(days),
+        )
+        return int(rows[0][0] or 0)
 
     def owns(self, error: WriteError) -> bool:
         """Whether an error is about our own tables, so that it never counts as a row's."""

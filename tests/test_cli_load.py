@@ -274,6 +274,43 @@ def test_check_counts_what_data_bring(
     assert commands("check", "--dsn", dsn18, "--table", "Orders").code == 0
 
 
+def test_json_logs_hold_events_and_no_values(
+    dsn18: str, commands: Commands, tmp_path: Path
+) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4 CHECK (id <> 77123), note text)")
+    (tmp_path / "x.csv").write_text("id,note\n1,a\n77123,sesame\n3,c\n")
+    done = commands(
+        *("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn18, "--log-format", "json")
+    )
+    lines = [json.loads(line) for line in done.err.splitlines() if line.startswith("{")]
+    names = [line["event"] for line in lines]
+    assert names[0] == "load_started"
+    assert names[-1] == "load_ended"
+    assert {"notice", "chunk_split", "rows_rejected", "chunk_written"} <= set(names)
+    assert (lines[-1]["committed"], lines[-1]["rejected"]) == (2, 1)
+    assert "sesame" not in done.err + done.out
+    assert "77123" not in done.err + done.out
+
+
+def test_loads_lists_and_prunes(dsn18: str, commands: Commands, tmp_path: Path) -> None:
+    assert "no ledger" in commands("loads", "--dsn", dsn18).error
+    execute(dsn18, "CREATE TABLE t (id int4)")
+    (tmp_path / "x.csv").write_text("id\n1\n2\n")
+    load = ("load", tmp_path / "x.csv", "--table", "t", "--dsn", dsn18, "--json")
+    load_id = commands(*load).json["load_id"]
+    (entry,) = commands("loads", "--dsn", dsn18, "--json").json
+    assert (entry["load_id"], entry["state"], entry["committed"]) == (load_id, "done", 2)
+    again = commands(*load, "--resume", load_id)
+    assert (again.code, again.json["committed"], again.json["read"]) == (0, 2, 2)
+    assert query(dsn18, "SELECT count(*) FROM t") == [(2,)]
+    (tmp_path / "x.csv").write_text("id\n1\n3\n")
+    assert "the same files" in commands(*load, "--resume", load_id).error
+    execute(dsn18, "UPDATE batchbench.loads SET started_at = now() - interval '31 days'")
+    done = commands("loads", "--dsn", dsn18, "--prune-older-than", "30d", "--json")
+    assert (done.code, done.json) == (0, [])
+    assert query(dsn18, "SELECT count(*) FROM batchbench.parts") == [(0,)]
+
+
 def test_the_program_leaves_pandas_alone(dsn18: str, tmp_path: Path) -> None:
     """Importing it would cost every load 45 MB; a subprocess, since tests import it."""
     execute(dsn18, "CREATE TABLE t (id int4)")

@@ -13,6 +13,7 @@ from batchbench.cli.check import check_command
 from batchbench.cli.console import report_error
 from batchbench.cli.generate import generate_command
 from batchbench.cli.load import load_command
+from batchbench.cli.loads import loads_command
 from batchbench.cli.recommend import recommend_command
 from batchbench.cli.sweep import sweep_command
 from batchbench.engine import LoadError
@@ -60,6 +61,7 @@ def _guarded(function: Callable[..., int], *arguments: Any, **options: Any) -> i
 
 _command("sweep", sweep_command)
 _command("load", load_command)
+_command("loads", loads_command)
 _command("recommend", recommend_command)
 _command("check", check_command)
 _command("generate", generate_command)

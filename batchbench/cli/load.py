@@ -25,7 +25,7 @@ from batchbench.cli.options import (
     server_of_the_user,
     split_names,
 )
-from batchbench.cli.progress import LoadProgress
+from batchbench.cli.progress import JsonLog, LoadProgress
 from batchbench.ddl import table_ddl
 from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
@@ -63,6 +63,13 @@ class ExactlyOnce(StrEnum):
     LEDGER = "ledger"
     STATUS = "status"
     OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """--log-format"""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class NanPolicy(StrEnum):
@@ -200,6 +207,12 @@ def load_command(
         str | None,
         typer.Option(help="Of health JSON, load these metrics only, with commas."),
     ] = None,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            help="On standard error: text (a bar on a terminal), or json, a line an event."
+        ),
+    ] = LogFormat.TEXT,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show casts, limits and plan; write nothing.")
     ] = False,
@@ -243,7 +256,7 @@ def load_command(
     with server_of_the_user(dsn, server, data_dir) as opened:
         if dry_run:
             return asyncio.run(_dry_run(source, tables, opened.dsn, options, create=create))
-        progress = LoadProgress(err)
+        progress = JsonLog(err) if log_format is LogFormat.JSON else LoadProgress(err)
         try:
             with progress:
                 if create:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import TracebackType
 
@@ -21,6 +22,7 @@ from batchbench.events import (
     RowsRejected,
 )
 from batchbench.harness import Preparing, SweepEvent, SweepNotice, SweepStarted, TrialEnded
+from batchbench.monitoring import event_record
 
 _PLAIN_EVERY_S = 10.0
 
@@ -91,6 +93,31 @@ class LoadProgress:
                 f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s,"
                 f" {self._rejected:,} rejected"
             )
+
+
+class JsonLog:
+    """Writes each event as a JSON object a line, for programs. As `LoadProgress` otherwise."""
+
+    def __init__(self, console: Console) -> None:
+        self.result: LoadResult | None = None
+        self._console = console
+
+    def __enter__(self) -> JsonLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to end."""
+
+    def listen(self, event: Event) -> None:
+        """Take one event of the engine."""
+        if isinstance(event, LoadEnded):
+            self.result = event.result
+        self._console.print(json.dumps(event_record(event)), markup=False)
 
 
 class SweepProgress:
