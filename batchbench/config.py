@@ -6,6 +6,7 @@ tests; None means the process's own.
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import os
 import re
@@ -23,6 +24,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from batchbench.errors import ConfigError
 
 PREFIX = "BATCH_"
+
+# Source: glibc's malloc.h.
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _CHUNK_SUFFIX = "_CHUNK_SIZE"
 
 METRIC_TABLES: Mapping[str, str] = {
@@ -425,10 +429,20 @@ def child_environment(
 
 
 def choose_allocator(environ: MutableMapping[str, str] | None = None) -> None:
-    """Let Arrow use the system's allocator, unless the user chose one: its own keeps about 40 MB
-    more of what a load has freed. To be called before pyarrow is imported.
+    """Let memory that was freed go back to the system, so that a load's peak is what it holds.
+
+    Arrow takes the system's allocator, unless the user chose one: its own keeps about 40 MB more.
+    glibc's gets one arena instead of one a thread, and gives large blocks a mapping of their own;
+    left alone, it raises that size with each such block that is freed. To be called before
+    pyarrow is imported, in a process of ours only.
     """
     (os.environ if environ is None else environ).setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return
+    mallopt(_M_ARENA_MAX, 1)
+    mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def docker_host(environ: Mapping[str, str] | None = None) -> str:

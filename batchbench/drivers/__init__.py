@@ -6,14 +6,17 @@ take values already in PostgreSQL's binary form, so that both drivers store the 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from batchbench.errors import ConfigError
 from batchbench.limits import ASYNCPG_PARAMETERS, PROTOCOL_PARAMETERS
 from batchbench.table import CATALOGUE_SQL, Table, TableName, table_from_catalogue
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 15.0
 
@@ -108,6 +111,19 @@ async def connect(driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S
         raise ConfigError(f"driver {driver!r} is unknown; known: {', '.join(_MODULES)}")
     session: Session = await importlib.import_module(_MODULES[driver]).open_session(dsn, timeout_s)
     return session
+
+
+async def within(session: Session, limit_s: float, step: Awaitable[T]) -> T:
+    """Await an answer; after the limit the connection is cut, which fails the step.
+
+    Cancelling alone would not do: on a network that swallows everything the drivers wait for the
+    cancellation's own answer.
+    """
+    watchdog = asyncio.get_running_loop().call_later(limit_s, session.abort)
+    try:
+        return await step
+    finally:
+        watchdog.cancel()
 
 
 async def read_table(session: Session, name: TableName) -> Table:

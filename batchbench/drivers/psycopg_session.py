@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +17,7 @@ import psycopg
 from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 
-from batchbench.drivers import SESSION_SQL, Statement
+from batchbench.drivers import SESSION_SQL, Statement, within
 from batchbench.drivers.address import parameters, shown
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
 from batchbench.errors import WriteError
@@ -37,7 +38,12 @@ async def open_session(dsn: str, timeout_s: float) -> PsycopgSession:
     except psycopg.Error as error:
         raise connect_error(shown(dsn), _login_sqlstate(error), str(error)) from error
     session = PsycopgSession(connection)
-    await session.run(SESSION_SQL)
+    try:
+        await within(session, timeout_s, session.run(SESSION_SQL))
+    except WriteError as error:
+        session.abort()
+        await session.close()
+        raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
     return session
 
 
@@ -53,6 +59,8 @@ class PsycopgSession:
     def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         self._connection = connection
         self._prepared: dict[str, bytes] = {}
+        # Behind a pooler sessions share backends: one's statement must not be another's.
+        self._prefix = f"batchbench_{secrets.token_hex(6)}"
 
     @property
     def server_version(self) -> int:
@@ -133,7 +141,7 @@ class PsycopgSession:
     async def _prepare(self, statement: Statement) -> bytes:
         name = self._prepared.get(statement.sql)
         if name is None:
-            name = f"batchbench_{len(self._prepared)}".encode()
+            name = f"{self._prefix}_{len(self._prepared)}".encode()
             self._pgconn.send_prepare(name, statement.sql.encode(), statement.parameter_oids)
             await self._result()
             self._prepared[statement.sql] = name

@@ -19,6 +19,12 @@ from batchbench.strategies import Payload
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 65_536
 
+# A parameter is a bytes object in a list: its header and the list's slot.
+_OBJECT_BYTES = 48
+
+# A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
+_MOST_CHUNK_BYTES = 256 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
@@ -50,7 +56,10 @@ class Chunk:
     @property
     def held_bytes(self) -> int:
         """Bytes that a chunk holds while in flight: what was read, and what it became."""
-        return 2 * self.payload.byte_count if self.payload is not None else 0
+        held = int(self.rows.nbytes) + sum(int(values.nbytes) for values in self.values)
+        if self.payload is not None:
+            held += self.payload.byte_count + _OBJECT_BYTES * len(self.payload.parameters)
+        return held
 
     @property
     def location(self) -> Location:
@@ -121,24 +130,32 @@ class _Pending:
     plan: TablePlan
     shape: ShapePlan
     schema: pa.Schema
+    most_bytes: int
     parts: list[Batch] = field(default_factory=list)
     row_count: int = 0
+    byte_count: int = 0
 
     def add(self, batch: Batch) -> Iterator[Chunk]:
         """Take a batch of this schema; give back the chunks that are full."""
         offset = 0
+        row_bytes = max(1, int(batch.columns.nbytes) // max(1, batch.row_count))
         while offset < batch.row_count:
-            wanted = self.shape.chunk_rows - self.row_count
+            wanted = min(
+                self.shape.chunk_rows - self.row_count,
+                max(1, (self.most_bytes - self.byte_count) // row_bytes),
+            )
             part = batch.part(offset, min(wanted, batch.row_count - offset))
             self.parts.append(part)
             self.row_count += part.row_count
+            self.byte_count += part.row_count * row_bytes
             offset += part.row_count
-            if self.row_count == self.shape.chunk_rows:
+            if self.row_count == self.shape.chunk_rows or self.byte_count >= self.most_bytes:
                 yield self.take()
 
     def take(self) -> Chunk:
         """Encode what is pending as one chunk."""
-        parts, self.parts, self.row_count = self.parts, [], 0
+        parts, self.parts = self.parts, []
+        self.row_count = self.byte_count = 0
         return _chunk(self.plan, self.shape, parts)
 
 
@@ -156,6 +173,8 @@ def encoded_chunks(
 ) -> Iterator[Chunk]:
     """Read the source to its end and encode it, without the rows that are `covered`.
 
+    max_read_bytes: of a batch, and of the rows of a chunk as they were read; wide rows make
+    chunks of fewer rows than planned.
     Counts what is read into `result`; tells `notice` once a table where a chunk size was cut.
     Raises InputError, TableError.
     """
@@ -177,7 +196,9 @@ def encoded_chunks(
             split = split_notice(table_plan, shape)
             if waiting is None and split is not None:
                 notice(split)
-            waiting = pending[batch.target] = _Pending(table_plan, shape, batch.columns.schema)
+            waiting = pending[batch.target] = _Pending(
+                table_plan, shape, batch.columns.schema, min(max_read_bytes, _MOST_CHUNK_BYTES)
+            )
         spans = covered(table, batch.location.source) if covered is not None else []
         for part in uncovered(batch, spans):
             yield from waiting.add(part)

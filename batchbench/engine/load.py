@@ -12,7 +12,7 @@ from pathlib import Path
 
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
-from batchbench.drivers import Session, connect, read_table
+from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
@@ -137,7 +137,7 @@ async def _prepare(
             raise ConfigError(f"{source.name} cannot be read again, so no load of it can resume")
         if resume is not None and not await ledger.known(session, resume):
             raise ConfigError(f"the ledger knows no load {resume}; check the id")
-        await ledger.open_load(session, load_id, fingerprint)
+        await within(session, options.wait_limit_s, ledger.open_load(session, load_id, fingerprint))
         parts = await ledger.parts(session, load_id)
         accounts.committed(parts)
     if resume is not None:
@@ -221,7 +221,7 @@ class _Run:
         self._result = surroundings.accounts.result
         limit_bytes = int(self._options.settings.memory_limit_mb * _MIB)
         self._max_read_bytes = max(limit_bytes // 16, 1)
-        self._budget = Budget(limit_bytes // 2)
+        self._budget = Budget(limit_bytes * 2 // 5)
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
         self._stopping = False
         self._failure: BatchbenchError | None = None
@@ -340,7 +340,8 @@ class _Run:
             if any(writer.recovered for writer in self._writers):
                 await self._look_again(ledger, session)
             state = "done" if self._failure is None and not self._stopping else "stopped"
-            await ledger.close_load(session, self._s.load_id, state)
+            ending = ledger.close_load(session, self._s.load_id, state)
+            await within(session, self._options.wait_limit_s, ending)
         except WriteError as error:
             self._failure = self._failure or error
         finally:

@@ -16,13 +16,13 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from batchbench.drivers import Session, connect, read_table
+from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts, Span
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status
 from batchbench.engine.plan import LoadPlan, ShapePlan
-from batchbench.errors import Failure, ServerError, TableError, WriteError
-from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Listener
+from batchbench.errors import BatchbenchError, Failure, ServerError, TableError, WriteError
+from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Listener, Notice
 from batchbench.ledger import Ledger, Part
 from batchbench.retry import RetryPolicy
 
@@ -36,6 +36,11 @@ _DEATHS = 2
 """A span whose connection died so often is taken for too big: a message of 1 GiB closes it."""
 
 _FATE_TRIES = 3
+_SLOW_COMMIT_S = 5.0
+_WAIT_SQL = """
+SELECT coalesce(wait_event_type || ' ' || wait_event, 'nothing')
+FROM pg_catalog.pg_stat_activity WHERE pid = $1::text::int4
+"""
 _FOREIGN_KEY = "23503"
 _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
@@ -75,6 +80,7 @@ class ChunkWriter:
         self._xid = ""
         self._in_transaction = False
         self._last_seen: Backend | None = None
+        self._suspect: Backend | None = None
         self._parts: list[Part] = []  # of the open transaction
         self._guards: dict[str, None] = {}  # the same: statements to run ahead of its COMMIT
         self._replay: list[Span] = []  # the same, where they can be written again
@@ -191,9 +197,13 @@ class ChunkWriter:
     async def _commit(self) -> None:
         if self._session is None:
             raise AssertionError("a transaction is open, so there is a session")
+        if not self._parts:  # every row was rejected
+            await self._reset(broken=False)
+            return
         records = list(self._guards)
         if self._s.ledger is not None:
             records += [self._s.ledger.record_sql(self._s.load_id, part) for part in self._parts]
+        waiting = asyncio.create_task(self._say_what_it_waits_for())
         try:
             await self._within(self._session.commit("; ".join(records)))
         except asyncio.CancelledError:
@@ -206,9 +216,27 @@ class ChunkWriter:
                 raise
         else:
             self._s.accounts.committed(self._parts)
+        finally:
+            waiting.cancel()
         self._forget_transaction()
         self._retries = self._deaths = 0
         self._stale = False
+
+    async def _say_what_it_waits_for(self) -> None:
+        """A COMMIT that takes long may wait for a synchronous standby that is not there."""
+        await asyncio.sleep(min(_SLOW_COMMIT_S, self._options.wait_limit_s / 2))
+        if self._backend is None:
+            return
+        try:
+            session = await connect(self._options.driver_name, self._s.dsn)
+            try:
+                wait = within(session, _SLOW_COMMIT_S, session.fetch(_WAIT_SQL, self._backend.pid))
+                event = (await wait or [("nothing",)])[0][0]
+            finally:
+                await session.close()
+        except BatchbenchError:
+            return
+        self._s.emit(Notice(f"a COMMIT is slow: its backend waits for {event}"))
 
     def _forget_transaction(self) -> None:
         self._in_transaction = False
@@ -256,7 +284,11 @@ class ChunkWriter:
         if todo:
             error.add_place(str(todo[0].locations[0]))
         lost: list[Span] = []
-        if not await self._to_savepoint(failure):
+        try:
+            kept = await self._to_savepoint(failure)
+        except WriteError as broken:
+            error, failure, kept = broken, broken.failure, False
+        if not kept:
             if self._options.transaction == "batch" and self._parts:
                 raise error
             lost = self._replay
@@ -360,7 +392,16 @@ class ChunkWriter:
             self._session = await self._reconnect()
         if self._backend is None:
             await self._introduce(self._session)
+            await self._fence_suspect(self._session)
         return self._session
+
+    async def _fence_suspect(self, session: Session) -> None:
+        """End the backend of a connection that broke in a transaction: it may live on and hold
+        the locks that the same rows need now.
+        """
+        if self._suspect is not None:
+            await self._within(fence(session, self._suspect))
+            self._suspect = None
 
     async def _introduce(self, session: Session) -> None:
         """See who serves us, whether the server went through recovery, how it commits."""
@@ -399,6 +440,8 @@ class ChunkWriter:
 
     async def _drop(self) -> None:
         """Give up the connection."""
+        if self._in_transaction and self._backend is not None:
+            self._suspect = self._backend
         session, self._session, self._backend = self._session, None, None
         self._prepared.clear()
         if session is not None:
@@ -406,14 +449,7 @@ class ChunkWriter:
             await session.close()
 
     async def _within(self, step: Awaitable[T]) -> T:
-        """Await an answer; after the limit the connection is cut, which fails the step."""
-        session = self._session
-        watchdog = None
-        if session is not None:
-            loop = asyncio.get_running_loop()
-            watchdog = loop.call_later(self._options.wait_limit_s, session.abort)
-        try:
+        """Await an answer of the session, for as long as the options allow."""
+        if self._session is None:
             return await step
-        finally:
-            if watchdog is not None:
-                watchdog.cancel()
+        return await within(self._session, self._options.wait_limit_s, step)

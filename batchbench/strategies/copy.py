@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import Payload, Target
-from batchbench.strategies.sql import column_list, insert_into, on_conflict, select_rows
-from batchbench.table import TableName, literal, quote
+from batchbench.strategies.sql import (
+    column_list,
+    insert_into,
+    on_conflict,
+    select_rows,
+    table_guard,
+)
+from batchbench.table import TableName, quote
 from batchbench.wire import COPY_HEADER, COPY_TRAILER, Field, copy_rows
 
 
@@ -48,16 +54,7 @@ class CopyPlan:
 
     @property
     def guard(self) -> str:
-        """COPY reads our bytes as whatever the columns are by then: int4 as real, without error."""
-        table = self.target.table
-        types = ",".join(str(column.type_oid) for column in table.columns)
-        return (
-            "SELECT CASE WHEN (SELECT pg_catalog.string_agg(atttypid::pg_catalog.text, ','"
-            " ORDER BY attnum) FROM pg_catalog.pg_attribute"
-            f" WHERE attrelid = {literal(table.sql)}::pg_catalog.regclass AND attnum > 0"
-            f" AND NOT attisdropped) = '{types}' THEN ''"
-            " ELSE pg_catalog.current_setting('batchbench.table_changed') END"
-        )
+        return table_guard(self.target)
 
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare."""
@@ -92,7 +89,7 @@ class StagedCopyPlan:
 
     @property
     def guard(self) -> str:
-        return ""
+        return table_guard(self.target)
 
     async def prepare(self, session: Session) -> None:
         await session.run(

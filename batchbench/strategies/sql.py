@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from batchbench.strategies import OnConflict, Target
-from batchbench.table import quote
+from batchbench.table import literal, quote
 
 
 def column_list(names: Iterable[str]) -> str:
@@ -51,3 +51,20 @@ def select_rows(target: Target, rows: str, names: tuple[str, ...], order: str) -
         distinct.append(f"CASE WHEN {absent} THEN {order} END")
     listed = ", ".join(distinct)
     return f"SELECT DISTINCT ON ({listed}) {columns} FROM {rows} ORDER BY {listed}, {order} DESC"
+
+
+def table_guard(target: Target) -> str:
+    """A statement that fails with 42704 where the table's columns are no longer what they were.
+
+    COPY would read our bytes as whatever the columns are by then (int4 as real), and INSERT would
+    cast them, both without an error. The table is locked by then, so the answer holds.
+    """
+    table = target.table
+    types = ",".join(str(column.type_oid) for column in table.columns)
+    return (
+        "SELECT CASE WHEN (SELECT pg_catalog.string_agg(atttypid::pg_catalog.text, ','"
+        " ORDER BY attnum) FROM pg_catalog.pg_attribute"
+        f" WHERE attrelid = {literal(table.sql)}::pg_catalog.regclass AND attnum > 0"
+        f" AND NOT attisdropped) = '{types}' THEN ''"
+        " ELSE pg_catalog.current_setting('batchbench.table_changed') END"
+    )

@@ -9,7 +9,7 @@ from batchbench.drivers import Session, Statement
 from batchbench.errors import TableError
 from batchbench.limits import ParameterUse, unnest_use
 from batchbench.strategies import Payload, Target
-from batchbench.strategies.sql import insert_into, on_conflict, select_rows
+from batchbench.strategies.sql import insert_into, on_conflict, select_rows, table_guard
 from batchbench.wire import Field, array_parameter, record_array_parameter
 
 
@@ -50,7 +50,7 @@ class UnnestPlan:
 
     @property
     def guard(self) -> str:
-        return ""
+        return table_guard(self.target)
 
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""
@@ -79,7 +79,7 @@ class UnnestRecordsPlan:
 
     @property
     def guard(self) -> str:
-        return ""
+        return table_guard(self.target)
 
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""

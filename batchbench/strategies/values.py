@@ -9,7 +9,7 @@ from functools import lru_cache
 from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
 from batchbench.strategies import OnConflict, Payload, Target
-from batchbench.strategies.sql import insert_into, on_conflict, select_rows
+from batchbench.strategies.sql import insert_into, on_conflict, select_rows, table_guard
 from batchbench.wire import Field, scalar_parameters
 
 
@@ -37,7 +37,7 @@ class ValuesPlan:
 
     @property
     def guard(self) -> str:
-        return ""
+        return table_guard(self.target)
 
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""

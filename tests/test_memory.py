@@ -1,0 +1,84 @@
+"""A load stays under BATCH_MEMORY_LIMIT_MB above what a load of one row takes, however wide."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchbench.config import child_environment
+from batchbench.memory import Budget
+from tests.fixtures.loading import execute
+
+WIDE = json.dumps({"id": 1, "doc": "x" * 5_000_000}) + "\n"
+NARROW = "".join(json.dumps({"id": i, "doc": f"row {i}"}) + "\n" for i in range(10_000))
+
+
+def peak_mb(dsn: str, path: Path, limit_mb: int, *options: str) -> float:
+    """Of the whole process, as a user runs it."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "batchbench", "load", str(path)),
+            *("--table", "t", "--dsn", dsn, "--json", *options),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=child_environment(
+            {"BATCH_MEMORY_LIMIT_MB": str(limit_mb), "PYTHONPATH": str(Path(__file__).parents[1])}
+        ),
+        cwd=path.parent,
+    )
+    result = json.loads(done.stdout)
+    assert result["read"] == result["committed"]
+    return float(result["peak_rss_mb"])
+
+
+def write(path: Path, block: str, times: int) -> Path:
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        for _ in range(times):
+            file.write(block)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks depend on glibc's allocator")
+@pytest.mark.parametrize(("strategy", "limit_mb"), [("copy", 64), ("values", 128)])
+def test_the_peak_stays_under_the_limit(
+    dsn18: str, tmp_path: Path, strategy: str, limit_mb: int
+) -> None:
+    """Rows of 5 MB and rows of 20 bytes; some 640 MB and 100 times the chunk size."""
+    execute(dsn18, "CREATE TABLE t (id int4, doc text)")
+    execute(dsn18, "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL")
+    one = write(tmp_path / "one.ndjson.gz", '{"id": 1, "doc": "x"}\n', 1)
+    base = peak_mb(dsn18, one, limit_mb, "--strategy", strategy)
+    for name, block, times in (("wide", WIDE, 130), ("narrow", NARROW, 50)):
+        path = write(tmp_path / f"{name}.ndjson.gz", block, times)
+        over = peak_mb(dsn18, path, limit_mb, "--strategy", strategy) - base
+        assert over < limit_mb, f"{name} rows: {over:.0f} MB above a load of one row"
+        execute(dsn18, "TRUNCATE t")
+
+
+async def test_the_budget_bounds_what_is_held() -> None:
+    budget = Budget(100)
+    await budget.acquire(60)
+    waiting = asyncio.create_task(budget.acquire(50))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await budget.release(60)
+    await asyncio.wait_for(waiting, 5)
+    assert budget.held_bytes == 50
+
+
+async def test_what_is_larger_than_the_budget_gets_in_alone() -> None:
+    budget = Budget(100)
+    await budget.acquire(1)
+    waiting = asyncio.create_task(budget.acquire(1_000))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await budget.release(1)
+    await asyncio.wait_for(waiting, 5)
