@@ -67,7 +67,7 @@ def test_no_row_is_lost_or_repeated_and_order_is_kept(
     result, notices = LoadResult("x"), []
     plan = plan_of(width, chunk_size, strategy, driver)
     chunks = list(
-        encoded_chunks(Pieces(width, sizes), plan, result, notices.append, max_read_bytes=1 << 20)
+        encoded_chunks(Pieces(width, sizes), plan, result, notices.append, max_read_bytes=1 << 30)
     )
     limit = CAPABILITIES[driver].parameter_limit
     ids: list[int] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from batchbench.cli.options import (
     read_settings,
     server_of_the_user,
 )
+from batchbench.cli.running import run_async
 from batchbench.config import ChunkSetting, Settings
 from batchbench.drivers import Session, connect, read_table
 from batchbench.engine.plan import DEFAULT_DRIVER
@@ -62,9 +62,9 @@ def check_command(
     names = [parse_table_name(text) for text in table or []]
     with server_of_the_user(dsn, server, data_dir) as opened:
         if names:
-            verdicts = asyncio.run(_tables(opened.dsn, names, settings))
+            verdicts = run_async(_tables(opened.dsn, names, settings))
         else:
-            verdicts = asyncio.run(_profile(opened.dsn, profile_metrics(profile), settings))
+            verdicts = run_async(_profile(opened.dsn, profile_metrics(profile), settings))
     if as_json:
         print_json([_as_dict(verdict) for verdict in verdicts])
     else:

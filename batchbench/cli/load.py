@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import sys
 from enum import StrEnum
@@ -26,6 +25,7 @@ from batchbench.cli.options import (
     split_names,
 )
 from batchbench.cli.progress import JsonLog, LoadProgress
+from batchbench.cli.running import run_async
 from batchbench.ddl import table_ddl
 from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
@@ -255,13 +255,13 @@ def load_command(
     tables = _tables(source, table, metrics)
     with server_of_the_user(dsn, server, data_dir) as opened:
         if dry_run:
-            return asyncio.run(_dry_run(source, tables, opened.dsn, options, create=create))
+            return run_async(_dry_run(source, tables, opened.dsn, options, create=create))
         progress = JsonLog(err) if log_format is LogFormat.JSON else LoadProgress(err)
         try:
             with progress:
                 if create:
-                    asyncio.run(_create_missing(source, tables, opened.dsn, options))
-                result = asyncio.run(
+                    run_async(_create_missing(source, tables, opened.dsn, options))
+                result = run_async(
                     load(
                         source,
                         tables,

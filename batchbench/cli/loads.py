@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from batchbench.cli.console import err, figures_grid, out, print_json
 from batchbench.cli.options import AsJson, DataDir, Dsn, ServerSpec, server_of_the_user
+from batchbench.cli.running import run_async
 from batchbench.drivers import connect
 from batchbench.engine.plan import DEFAULT_DRIVER
 from batchbench.errors import ConfigError
@@ -40,7 +40,7 @@ def loads_command(
     days = _days(prune_older_than)
     ledger = Ledger(ledger_schema)
     with server_of_the_user(dsn, server, data_dir) as opened:
-        entries, pruned = asyncio.run(_ask(opened.dsn, ledger, days))
+        entries, pruned = run_async(_ask(opened.dsn, ledger, days))
     if days is not None:
         err.print(f"deleted what was known of {pruned:,} loads", markup=False)
     if as_json:

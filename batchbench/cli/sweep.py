@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from batchbench.cli.options import (
     split_numbers,
 )
 from batchbench.cli.progress import SweepProgress
+from batchbench.cli.running import run_async
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.errors import ConfigError
@@ -122,7 +122,7 @@ def sweep_command(
         plan = replace(plan, rows=rows, seed=seed, on_conflict=on_conflict)
     with server_to_measure(dsn, server, data_dir) as opened, SweepProgress(err) as progress:
         err.print(f"PostgreSQL {opened.version} ({opened.kind})", markup=False)
-        run = asyncio.run(
+        run = run_async(
             run_sweep(
                 plan,
                 opened.dsn,

@@ -231,7 +231,8 @@ async def open_proxy(
         except Exception as error:  # noqa: BLE001 - raised to the test at the end
             failures.append(error)
         finally:
-            await close(back)
+            with suppress(asyncio.CancelledError):  # the same
+                await close(back)
             del tasks[task]
 
     listener = await asyncio.start_server(accept, "127.0.0.1", 0, limit=READ_LIMIT_BYTES)
