@@ -17,11 +17,16 @@ from batchbench.errors import ConfigError, InputError, ServerError, TableError, 
 from batchbench.events import ChunkWritten, Event, LoadEnded, LoadStarted, Notice
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict
+from batchbench.strategies.optimistic import Luck
 from batchbench.table import TableName
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
 
 TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, note text)"
 both = pytest.mark.parametrize(("strategy", "driver"), COMBINATIONS)
+all_eight = pytest.mark.parametrize(
+    ("strategy", "driver"),
+    [*COMBINATIONS, ("optimistic", "asyncpg"), ("optimistic", "psycopg")],
+)
 
 
 def adds_up(result: LoadResult) -> bool:
@@ -46,7 +51,7 @@ async def test_every_row_arrives_once(
     ]
 
 
-@both
+@all_eight
 @pytest.mark.parametrize("on_conflict", ["nothing", "update"])
 async def test_conflicts(dsn: str, strategy: str, driver: str, on_conflict: str) -> None:
     """Clashes with rows in the table, within a chunk and across chunks."""
@@ -72,7 +77,7 @@ async def test_conflicts(dsn: str, strategy: str, driver: str, on_conflict: str)
         assert (result.total.committed, result.total.duplicates) == (7, 1)
 
 
-@both
+@all_eight
 async def test_null_keys_never_clash(dsn18: str, strategy: str, driver: str) -> None:
     execute(dsn18, "CREATE TABLE t (id int4, note text, UNIQUE (id))")
     rows = pa.table({"id": pa.array([None, None, 1, 1], pa.int32()), "note": list("abcd")})
@@ -81,6 +86,44 @@ async def test_null_keys_never_clash(dsn18: str, strategy: str, driver: str) -> 
     )
     assert sorted(query(dsn18, "SELECT note FROM t")) == [("a",), ("b",), ("d",)]
     assert (result.total.committed, result.total.duplicates) == (3, 1)
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@pytest.mark.parametrize("transaction", ["chunk", 4, "batch"])
+async def test_optimistic_chunks_go_around_conflicts(
+    dsn18: str, driver: str, transaction: str | int
+) -> None:
+    """Clustered duplicates: 10 of 40 chunks meet one, and every row is in the table once."""
+    execute(dsn18, TABLE + "; INSERT INTO t SELECT i, 'old' FROM generate_series(1001, 2000) i")
+    result = await load_rows(
+        dsn18,
+        numbered(4_000),
+        strategy="optimistic",
+        driver=driver,
+        chunk_size=100,
+        on_conflict=OnConflict.NOTHING,
+        transaction=transaction,
+    )
+    assert (result.total.committed, result.total.duplicates) == (3_000, 1_000)
+    assert query(dsn18, "SELECT count(*), count(*) FILTER (WHERE note = 'old') FROM t") == [
+        (4_000, 1_000)
+    ]
+
+
+def test_luck_tries_less_where_it_fails() -> None:
+    luck, tries = Luck(), 0
+    for _ in range(10_000):
+        if luck.try_it():
+            tries += 1
+            luck.learn(worked=False)
+    assert tries < 10_000 / 60
+    assert luck.try_it() or luck.left < 64
+    luck = Luck()
+    luck.learn(worked=False)
+    assert not luck.try_it()
+    assert luck.try_it()
+    luck.learn(worked=True)
+    assert luck.try_it()
 
 
 @both

@@ -81,6 +81,11 @@ class LoadOptions:
             )
         if self.strategy_name != "auto":
             find_strategy(self.strategy_name)
+        if self.settings.enable_deduplication and self.on_conflict is OnConflict.ERROR:
+            raise ConfigError(
+                "BATCH_ENABLE_DEDUPLICATION needs on_conflict=nothing (the first row of a key"
+                " stays) or update (the last one wins): under error a second one is a reject"
+            )
 
     @property
     def skips_rejects(self) -> bool:
@@ -258,7 +263,7 @@ def plan_table(table: Table, metric: str | None, options: LoadOptions) -> TableP
         )
     strategy, reason = options.strategy_name, "as asked"
     if strategy == "auto":
-        strategy, reason = choose_strategy(table)
+        strategy, reason = choose_strategy(table, options.on_conflict)
     return TablePlan(
         table, metric, options, strategy, reason, options.chunk_size_for(table, metric)
     )
