@@ -5,16 +5,17 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 1,2,3,4,5
 VENV := .venv
 BIN := $(VENV)/bin
 # Installs print errors only. Root needs no warning about itself: it is our own venv.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
-SOURCES := batchbench tests $(wildcard benchmarks/*.py)
+SOURCES := batchbench tests benchmarks
 
-.PHONY: help sweep test lint bench clean
+.PHONY: help sweep test test-faults evidence-resume lint bench bench-full clean
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL; ARGS=... goes to it
 	@$(BIN)/batchbench sweep $(ARGS)
@@ -22,13 +23,23 @@ sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL;
 test: $(VENV)/.dev ## run all tests, on PostgreSQL 18 and, where installed, 15
 	@$(BIN)/python -m pytest -q $(ARGS)
 
+test-faults: $(VENV)/.dev ## load under every fault with each of SEEDS, print and keep what happened
+	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --out results/evidence/faults-$$(date -u +%F).md $(ARGS)
+
+evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everything once
+	@$(BIN)/python -m tests.faults --only "client killed" --seeds 1 --runs 30 \
+	  --out results/evidence/resume-$$(date -u +%F).md $(ARGS)
+
 lint: $(VENV)/.dev ## ruff and mypy
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## run the benchmarks
-	@$(BIN)/python -m pytest -q benchmarks/ --benchmark-enable --benchmark-only $(ARGS)
+bench: $(VENV)/.bench ## load beside the peers, against the server's own COPY: under ten minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(VENV)/.bench ## the whole matrix, and 10 million rows: hours
+	@$(BIN)/python -m benchmarks --full $(ARGS)
 
 clean: ## remove .venv, caches and build products; results stay
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
@@ -55,3 +66,8 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "installing batchbench and what its tests need into $(VENV)" >&2
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.embedded
+
+$(VENV)/.bench: $(VENV)/.made pyproject.toml
+	@echo "installing batchbench and the peers of its benchmarks into $(VENV)" >&2
+	@$(PIP) --editable '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.embedded

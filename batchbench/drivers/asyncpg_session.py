@@ -175,5 +175,6 @@ def _translated() -> Iterator[None]:
             constraint=fields.get("constraint_name"),
             context=fields.get("context"),
         ) from error
-    except (OSError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # The last is what a protocol that was cut in mid-message says of itself.
         raise broken_connection("asyncpg", type(error).__name__) from error

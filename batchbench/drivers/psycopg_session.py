@@ -194,6 +194,8 @@ def _translated() -> Iterator[None]:
             constraint=error.diag.constraint_name,
             context=error.diag.context,
         ) from error
+    except OSError as error:  # the event loop on a socket that is gone
+        raise broken_connection("psycopg", type(error).__name__) from error
 
 
 def _first_line(error: psycopg.Error) -> str:

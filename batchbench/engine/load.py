@@ -16,7 +16,7 @@ from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
-from batchbench.engine.writing import ChunkWriter, Surroundings
+from batchbench.engine.writing import ChunkWriter, Surroundings, reconnect
 from batchbench.errors import BatchbenchError, ConfigError, TableError, WriteError
 from batchbench.events import Event, Listener, LoadEnded, LoadStarted, Notice
 from batchbench.ledger import Ledger, Part
@@ -332,7 +332,7 @@ class _Run:
         if ledger is None:
             return
         try:
-            session = await connect(self._options.driver_name, self._s.dsn)
+            session = await reconnect(self._s)
         except BatchbenchError as error:
             self._failure = self._failure or error
             return

@@ -64,6 +64,24 @@ class Surroundings:
     rng: random.Random
 
 
+async def reconnect(surroundings: Surroundings) -> Session:
+    """A fresh connection, within a budget of its own that costs no retries.
+
+    Raises ServerError where the budget is spent, or where trying again cannot help.
+    """
+    policy, attempt = surroundings.policy, 0
+    deadline = time.monotonic() + policy.reconnect_s
+    while True:
+        try:
+            return await connect(surroundings.plan.options.driver_name, surroundings.dsn)
+        except ServerError as error:
+            attempt += 1
+            delay_s = policy.delay_s(attempt, surroundings.rng)
+            if error.lasting or time.monotonic() + delay_s > deadline:
+                raise
+            await asyncio.sleep(delay_s)
+
+
 class ChunkWriter:
     """Writes chunks; used by one task at a time.
 
@@ -389,7 +407,7 @@ class ChunkWriter:
 
     async def _connected(self) -> Session:
         if self._session is None:
-            self._session = await self._reconnect()
+            self._session = await reconnect(self._s)
         if self._backend is None:
             await self._introduce(self._session)
             await self._fence_suspect(self._session)
@@ -412,19 +430,6 @@ class ChunkWriter:
         mode = (await self._within(session.fetch(_COMMIT_MODE)))[0][0]
         weak = self._options.durability == "full" and mode in _WEAK_MODES
         self._begin_sql = "SET LOCAL synchronous_commit = on" if weak else ""
-
-    async def _reconnect(self) -> Session:
-        """A fresh connection, within a budget of its own that costs no retries."""
-        deadline, attempt = time.monotonic() + self._s.policy.reconnect_s, 0
-        while True:
-            try:
-                return await connect(self._options.driver_name, self._s.dsn)
-            except ServerError as error:
-                attempt += 1
-                delay_s = self._s.policy.delay_s(attempt, self._s.rng)
-                if error.lasting or time.monotonic() + delay_s > deadline:
-                    raise
-                await asyncio.sleep(delay_s)
 
     async def _reset(self, *, broken: bool) -> None:
         """Roll back; a connection that is broken, or breaks at it, is given up."""
