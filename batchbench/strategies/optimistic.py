@@ -38,7 +38,7 @@ class OptimisticStrategy:
 
 @dataclass(slots=True)
 class Luck:
-    """Whether to try: after each failure the pause before the next try doubles, up to 64 chunks;
+    """Whether to try: after each failure the pause before the next try grows fourfold, to 64 chunks;
     a success ends it. So even where every chunk fails, one in 65 pays for a try.
     """
 
@@ -54,7 +54,7 @@ class Luck:
 
     def learn(self, *, worked: bool) -> None:
         """Take the outcome of a try."""
-        self.pause = 0 if worked else min(max(1, self.pause * 2), _LONGEST_PAUSE)
+        self.pause = 0 if worked else min(max(1, self.pause * 4), _LONGEST_PAUSE)
         self.left = self.pause
 
 
