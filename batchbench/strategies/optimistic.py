@@ -38,8 +38,8 @@ class OptimisticStrategy:
 
 @dataclass(slots=True)
 class Luck:
-    """Whether to try: after each failure the pause before the next try grows fourfold, to 64 chunks;
-    a success ends it. So even where every chunk fails, one in 65 pays for a try.
+    """Whether to try. After each failure the pause before the next try grows fourfold, up to 64
+    chunks; a success ends it. So even where every chunk fails, one in 65 pays for a try.
     """
 
     pause: int = 0
