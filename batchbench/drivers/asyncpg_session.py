@@ -63,15 +63,15 @@ class AsyncpgSession:
         return int(version.major * 10_000 + version.micro)
 
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
-        with _translated():
+        with _translated(self._connection):
             return [tuple(row) for row in await self._connection.fetch(sql, *arguments)]
 
     async def run(self, sql: str) -> None:
-        with _translated():
+        with _translated(self._connection):
             await self._connection.execute(sql)
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
-        with _translated():
+        with _translated(self._connection):
             prepared = await self._prepare(statement)
             await prepared.fetch(*parameters)
             return _tag_rows(prepared.get_statusmsg())
@@ -79,7 +79,7 @@ class AsyncpgSession:
     async def copy(
         self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
     ) -> int:
-        with _translated():
+        with _translated(self._connection):
             tag = await self._connection.copy_to_table(
                 table.table,
                 schema_name=table.schema,
@@ -93,7 +93,7 @@ class AsyncpgSession:
         await self.run(f"BEGIN; {then}" if then else "BEGIN")
 
     async def commit(self, first: str = "") -> None:
-        with _translated():
+        with _translated(self._connection):
             tag = await self._connection.execute(f"{first}; COMMIT" if first else "COMMIT")
         if tag != "COMMIT":
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
@@ -161,7 +161,7 @@ def _tag_rows(tag: str) -> int:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(connection: Any) -> Iterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
@@ -178,3 +178,7 @@ def _translated() -> Iterator[None]:
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # The last is what a protocol that was cut in mid-message says of itself.
         raise broken_connection("asyncpg", type(error).__name__) from error
+    except (AttributeError, TypeError) as error:  # asyncpg trips over a transport that is gone
+        if connection.is_closed():
+            raise broken_connection("asyncpg", type(error).__name__) from error
+        raise

@@ -102,11 +102,15 @@ class PsycopgSession:
         names = ", ".join(quote(name) for name in columns)
         sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)".encode()
         with _translated():
-            async with self._connection.cursor() as cursor:
-                async with cursor.copy(sql) as copy:
-                    for part in stream:
-                        await copy.write(part)
-                return cursor.rowcount
+            try:
+                async with self._connection.cursor() as cursor:
+                    async with cursor.copy(sql) as copy:
+                        for part in stream:
+                            await copy.write(part)
+                    return cursor.rowcount
+            except ValueError as error:  # psycopg's copy_end where the server has hung up
+                self.abort()
+                raise broken_connection("psycopg", "the end of a COPY was lost") from error
 
     async def begin(self, then: str = "") -> None:
         await self.run(f"BEGIN; {then}" if then else "BEGIN")

@@ -109,6 +109,16 @@ async def load(
         raise
 
 
+def _fault(error: Exception) -> BatchbenchError:
+    """What should never have happened, said so that the load still ends with its accounts."""
+    failure = BatchbenchError(
+        f"an unexpected {type(error).__name__} stopped the load: this is a bug of batchbench, please"
+        " report it"
+    )
+    failure.__cause__ = error
+    return failure
+
+
 def _ignore(event: Event) -> None:
     """Listen to nothing."""
 
@@ -301,9 +311,10 @@ class _Run:
                     break
                 await self._budget.acquire(chunk.held_bytes)
                 await self._queue.put(_Held(chunk, chunk.held_bytes))
-        except BatchbenchError as error:
+        except Exception as error:  # noqa: BLE001 - the same as in _write
+            failure = error if isinstance(error, BatchbenchError) else _fault(error)
             # What was read before the failure is good: the writers go on to the end of it.
-            self._failure = self._failure or error
+            self._failure = self._failure or failure
         for _ in self._writers:
             await self._queue.put(None)
 
@@ -315,6 +326,8 @@ class _Run:
                     await writer.write(held.chunk)
             except BatchbenchError as error:
                 self.stop(error)
+            except Exception as error:  # noqa: BLE001 - a fault of ours still owes its accounts
+                self.stop(_fault(error))
             await self._budget.release(held.byte_count)
 
     async def _finish(self, writer: ChunkWriter) -> None:

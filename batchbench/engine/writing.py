@@ -224,14 +224,14 @@ class ChunkWriter:
         waiting = asyncio.create_task(self._say_what_it_waits_for())
         try:
             await self._within(self._session.commit("; ".join(records)))
-        except asyncio.CancelledError:
-            self._s.accounts.unknown(self._parts)
-            raise
         except WriteError as error:
             if not error.fate_unknown:
                 raise
             if await self._lost_commit() is Fate.ABORTED:
                 raise
+        except BaseException:  # cancelled at once, or a fault of ours: nobody has looked
+            self._s.accounts.unknown(self._parts)
+            raise
         else:
             self._s.accounts.committed(self._parts)
         finally:
