@@ -112,8 +112,8 @@ async def load(
 def _fault(error: Exception) -> BatchbenchError:
     """What should never have happened, said so that the load still ends with its accounts."""
     failure = BatchbenchError(
-        f"an unexpected {type(error).__name__} stopped the load: this is a bug of batchbench, please"
-        " report it"
+        f"an unexpected {type(error).__name__} stopped the load: this is a bug of batchbench,"
+        " please report it"
     )
     failure.__cause__ = error
     return failure
