@@ -1,6 +1,6 @@
 """The dead letter: rejected rows, on disk before the commit that leaves them out.
 
-NDJSON, one object a row: source, row_number (1 = the first row of data), table, sqlstate,
+NDJSON, one object a row: load_id, source, row_number (1 = the first row of data), table, sqlstate,
 constraint and column where known, reason, row (by source column). Mode 0600: the rows are the
 user's data, and this file is the only place outside the database that may hold them.
 """
@@ -41,21 +41,23 @@ class Rejection:
 class DeadLetter:
     """Writes rejections. The file is made with the first one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, load_id: str) -> None:
         self.path = path
+        self._load_id = load_id
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
         self._known: set[tuple[str, str, int]] = set()
 
     def read_known(self) -> dict[str, int]:
-        """Take up what an earlier start wrote; return how many records each table has.
+        """Take up what an earlier start of this load wrote; return how many records each table
+        has. Records of other loads may stand in the same file.
 
         A last line that was cut off is dropped. Raises InputError on any other broken line.
         """
         counts: dict[str, int] = {}
         if not self.path.exists():
             return counts
-        whole, _, torn = self.path.read_bytes().rpartition(b"\n")
+        whole, _, _ = self.path.read_bytes().rpartition(b"\n")
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 record = json.loads(line)
@@ -65,11 +67,9 @@ class DeadLetter:
                     f"{self.path}, line {number}: is no dead-letter record; restore the file, or"
                     " give another one with --dead-letter"
                 ) from error
-            if key not in self._known:
+            if record.get("load_id") == self._load_id and key not in self._known:
                 counts[key[0]] = counts.get(key[0], 0) + 1
                 self._known.add(key)
-        if torn:
-            os.truncate(self.path, len(whole) + 1 if whole else 0)
         return counts
 
     @property
@@ -96,7 +96,7 @@ class DeadLetter:
             return 0
         try:
             file = self._open()
-            file.write(b"".join(_line(rejection) for rejection in new))
+            file.write(b"".join(_line(rejection, self._load_id) for rejection in new))
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
@@ -113,9 +113,17 @@ class DeadLetter:
             self._file.close()
             self._file = None
 
+    def _cut_torn_line(self) -> None:
+        """Drop a last line that was cut off, so that the next record does not stick to it."""
+        if self.path.exists():
+            whole, line_end, torn = self.path.read_bytes().rpartition(b"\n")
+            if torn:
+                os.truncate(self.path, len(whole) + len(line_end))
+
     def _open(self) -> IO[bytes]:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._cut_torn_line()
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             self._file = os.fdopen(descriptor, "ab")
         return self._file
@@ -141,8 +149,9 @@ def rejected_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _line(rejection: Rejection) -> bytes:
+def _line(rejection: Rejection, load_id: str) -> bytes:
     record = {
+        "load_id": load_id,
         "source": rejection.source,
         "row_number": rejection.row_number,
         "table": rejection.table,

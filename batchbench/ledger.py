@@ -68,11 +68,16 @@ class Ledger:
     async def exists(self, session: Session) -> bool:
         """Whether the tables are there and this role may use them."""
         rows = await session.fetch(
-            "SELECT (pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT'))::text"
-            " FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1::text)",
-            self._parts,
+            "SELECT (count(*) = 2)::text FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = $1::text AND c.relname IN ('loads', 'parts')"
+            " AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')"
+            " AND pg_catalog.has_table_privilege(c.oid, 'SELECT')"
+            " AND pg_catalog.has_table_privilege(c.oid, 'INSERT')"
+            " AND (c.relname = 'parts' OR pg_catalog.has_table_privilege(c.oid, 'UPDATE'))",
+            self.schema,
         )
-        return bool(rows) and rows[0][0] == "true"
+        return rows[0][0] == "true"
 
     async def may_create(self, session: Session) -> bool:
         """Whether this role may make the schema and its tables."""
@@ -93,7 +98,7 @@ class Ledger:
             f" CREATE TABLE IF NOT EXISTS {self._loads} (load_id text PRIMARY KEY,"
             " fingerprint text NOT NULL, system_identifier text NOT NULL,"
             " started_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz,"
-            " state text NOT NULL DEFAULT 'running');"
+            " state text NOT NULL DEFAULT 'running', epoch int8 NOT NULL DEFAULT 0);"
             f" CREATE TABLE IF NOT EXISTS {self._parts} (load_id text NOT NULL,"
             " table_name text NOT NULL, source text NOT NULL, first_row int8 NOT NULL,"
             " row_count int8 NOT NULL, committed int8 NOT NULL, duplicates int8 NOT NULL,"
@@ -101,8 +106,10 @@ class Ledger:
             " COMMIT".replace("4711_2611", "47112611")
         )
 
-    async def open_load(self, session: Session, load_id: str, fingerprint: str) -> None:
-        """Enter a new load, or take up an old one.
+    async def open_load(self, session: Session, load_id: str, fingerprint: str) -> int:
+        """Enter a new load, or take over an old one; return the epoch, which grows with each
+        start. An earlier start that lives on can commit nothing more from then on, and what it
+        was committing has ended.
 
         Raises ConfigError where the old one read another source or ran on another server.
         """
@@ -126,6 +133,26 @@ class Ledger:
                 f"load {load_id} ran on another server (another system identifier); a resumed load"
                 " needs the server that holds its rows"
             )
+        taken = await session.fetch(
+            f"UPDATE {self._loads} SET epoch = epoch + 1, state = 'running'"
+            " WHERE load_id = $1::text RETURNING epoch::text",
+            load_id,
+        )
+        # Every transaction of the load holds this lock shared, to its end.
+        await session.run(f"SELECT pg_catalog.pg_advisory_xact_lock({_lock_key(load_id)})")
+        return int(taken[0][0] or 0)
+
+    def hold_sql(self, load_id: str) -> str:
+        """At the beginning of each transaction of a load: a later start waits for its end."""
+        return f"SELECT pg_catalog.pg_advisory_xact_lock_shared({_lock_key(load_id)})"
+
+    def claim_sql(self, load_id: str, epoch: int) -> str:
+        """Before each COMMIT of a load: fails with 42704 where a later start took it over."""
+        return (
+            f"SELECT CASE WHEN (SELECT epoch FROM {self._loads} WHERE load_id ="
+            f" {literal(load_id)}) = {epoch} THEN ''"
+            " ELSE pg_catalog.current_setting('batchbench.load_was_taken_over') END"
+        )
 
     async def known(self, session: Session, load_id: str) -> bool:
         """Whether a load of that id was entered."""
@@ -203,6 +230,10 @@ class Ledger:
     def owns(self, error: WriteError) -> bool:
         """Whether an error is about our own tables, so that it never counts as a row's."""
         return error.table in ("parts", "loads") and error.schema == self.schema
+
+
+def _lock_key(load_id: str) -> str:
+    return f"pg_catalog.hashtextextended({literal('batchbench ' + load_id)}, 0)"
 
 
 def _part(row: Sequence[str | None]) -> Part:

@@ -107,6 +107,7 @@ class Column:
     declared: str
     type_oid: int = 0
     typmod: int = -1
+    declared_typmod: int = -1  # the column's own; typmod may be its domain's
     not_null: bool = False
     default: str | None = None
     identity: str = ""  # "a" always, "d" by default
@@ -325,6 +326,7 @@ def _column(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> Column:
         declared=entry["declared"],
         type_oid=entry["type"],
         typmod=typmod,
+        declared_typmod=entry["typmod"],
         not_null=entry["not_null"],
         default=entry["default"],
         identity=entry["identity"],

@@ -174,7 +174,7 @@ def _translated(connection: Any) -> Iterator[None]:
             column=fields.get("column_name"),
             constraint=fields.get("constraint_name"),
             context=fields.get("context"),
-        ) from error
+        ) from None  # its text may hold row values
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # The last is what a protocol that was cut in mid-message says of itself.
         raise broken_connection("asyncpg", type(error).__name__) from error

@@ -197,7 +197,7 @@ def _translated() -> Iterator[None]:
             column=error.diag.column_name,
             constraint=error.diag.constraint_name,
             context=error.diag.context,
-        ) from error
+        ) from None  # its text may hold row values
     except OSError as error:  # the event loop on a socket that is gone
         raise broken_connection("psycopg", type(error).__name__) from error
 

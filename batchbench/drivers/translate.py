@@ -44,7 +44,8 @@ def write_error(
         if name
     ]
     message = f"the server refused the rows: {condition} ({sqlstate})"
-    if sqlstate.startswith(_VALUE_FREE) and primary:
+    # A context means that a COPY was under way or a function spoke: its words may hold values.
+    if sqlstate.startswith(_VALUE_FREE) and primary and not context:
         message = f"the server said: {primary} ({condition}, {sqlstate})"
     if where:
         message += f"; {', '.join(where)}"

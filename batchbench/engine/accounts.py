@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
+
 from batchbench.accounting import LoadResult
 from batchbench.batch import Location
 from batchbench.casts import Fault
@@ -124,7 +126,7 @@ class Accounts:
         if limit is None:
             return
         total = self.result.total
-        allowed = math.floor(limit * total.read) if 0 < limit < 1 else limit
+        allowed = math.floor(limit * total.read) if isinstance(limit, float) else limit
         if total.rejected > allowed:
             raise TooManyRejectsError(
                 f"{total.rejected:,} of {total.read:,} rows read were rejected, more than"
@@ -161,6 +163,14 @@ def _of_error(span: Span, error: WriteError) -> Rejection:
     )
 
 
+def _plain(value: pa.Scalar) -> Any:
+    """A value as Python has it, else (a year past 9999) as text."""
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return str(value.cast(pa.string()))
+
+
 def _row(chunk: Chunk, position: int) -> dict[str, Any]:
     """A row as it was read, by source column, in a form that JSON has."""
     uuids = {
@@ -170,7 +180,7 @@ def _row(chunk: Chunk, position: int) -> dict[str, Any]:
     }
     row: dict[str, Any] = {}
     for number, name in enumerate(chunk.rows.schema.names):
-        value = chunk.rows.column(number)[position].as_py()
+        value = _plain(chunk.rows.column(number)[position])
         if number in uuids and isinstance(value, bytes) and len(value) == 16:
             value = str(uuid.UUID(bytes=value))
         elif isinstance(value, float) and not math.isfinite(value):

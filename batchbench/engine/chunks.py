@@ -90,6 +90,21 @@ class Chunk:
             start += location.row_count
         return tuple(spans)
 
+    def only(self, sendable: int) -> Chunk:
+        """One row that can be sent, copied out, so that the rest of the chunk can be freed."""
+        position = self.position(sendable)
+        return Chunk(
+            table=self.table,
+            shape=self.shape,
+            rows=self.rows.take(pa.array([position])),
+            locations=(self.place(position),),
+            kept=None,
+            values=tuple(values.take(pa.array([sendable])) for values in self.values),
+            faults=(),
+            payload=None,
+            altered={},
+        )
+
     def encode(self, offset: int, row_count: int) -> Payload:
         """Encode some of the rows that can be sent. Blocking."""
         if self.payload is not None and row_count == self.row_count:

@@ -15,6 +15,7 @@ from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.chunks import Chunk, encoded_chunks
+from batchbench.engine.fate import evidence
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
 from batchbench.engine.writing import ChunkWriter, Surroundings, reconnect
 from batchbench.errors import BatchbenchError, ConfigError, TableError, WriteError
@@ -138,16 +139,19 @@ async def _prepare(
     result = LoadResult(load_id)
     for table_plan in plan.tables.values():
         result.counts(str(table_plan.table.name))
-    dead_letter = DeadLetter(options.dead_letter or LOADS_FOLDER / load_id / "rejects.ndjson")
+    path = options.dead_letter or LOADS_FOLDER / load_id / "rejects.ndjson"
+    dead_letter = DeadLetter(path, load_id)
     accounts = Accounts(result, options, dead_letter, emit)
     parts: list[Part] = []
+    epoch = 0
     if ledger is not None:
         fingerprint = source.fingerprint()
         if resume is not None and not fingerprint:
             raise ConfigError(f"{source.name} cannot be read again, so no load of it can resume")
         if resume is not None and not await ledger.known(session, resume):
             raise ConfigError(f"the ledger knows no load {resume}; check the id")
-        await within(session, options.wait_limit_s, ledger.open_load(session, load_id, fingerprint))
+        opening = ledger.open_load(session, load_id, fingerprint)
+        epoch = await within(session, options.wait_limit_s, opening)
         parts = await ledger.parts(session, load_id)
         accounts.committed(parts)
     if resume is not None:
@@ -161,6 +165,7 @@ async def _prepare(
         policy=retry_policy(options.settings),
         emit=emit,
         ledger=ledger,
+        epoch=epoch,
         asks_status=ledger is None and options.exactly_once in ("auto", "status"),
         rng=random.Random(),  # noqa: S311 - jitter
     )
@@ -187,6 +192,21 @@ async def _choose_ledger(
     await ledger.create(session)
     made = f"made the ledger: schema {options.ledger_schema}, tables loads and parts"
     return ledger, plan.noting(made)
+
+
+def _check_dead_letter(parts: list[Part], result: LoadResult, dead_letter: DeadLetter) -> None:
+    """The ledger's spans hold rejected rows too, which only the dead letter names."""
+    for table, counts in result.tables.items():
+        covered = sum(
+            location.row_count for p in parts if p.table == table for location in p.locations
+        )
+        settled = sum(part.row_count for part in parts if part.table == table)
+        if covered - settled > counts.rejected:
+            raise ConfigError(
+                f"the load rejected {covered - settled:,} rows of table {table} before, and"
+                f" {dead_letter.path} has {counts.rejected:,} of them: name its dead letter with"
+                " --dead-letter"
+            )
 
 
 Spans = dict[tuple[str, str], list[tuple[int, int]]]
@@ -252,6 +272,7 @@ class _Run:
                 tasks.create_task(self._produce())
                 for writer in self._writers:
                     tasks.create_task(self._write(writer))
+            await self._retry_orphans()
             for writer in self._writers:
                 await self._finish(writer)
             self._result.seconds = time.perf_counter() - started
@@ -282,6 +303,11 @@ class _Run:
             result.dead_letter = self._dead_letter.path
         for counts in result.tables.values():
             counts.unwritten += counts.read - counts.accounted
+        if self._ends_well and result.total.unwritten:
+            self._failure = BatchbenchError(
+                f"{result.total.unwritten:,} rows that were read are in no state: look for the"
+                " dead letter of the load that was resumed"
+            )
         self._s.emit(LoadEnded(result))
         if self._failure is None:
             return result
@@ -329,15 +355,34 @@ class _Run:
             except Exception as error:  # noqa: BLE001 - a fault of ours still owes its accounts
                 self.stop(_fault(error))
             await self._budget.release(held.byte_count)
+        # Not later: what is open here holds locks that other writers may wait for.
+        if self._options.transaction != "batch":
+            await self._finish(writer)
+
+    @property
+    def _ends_well(self) -> bool:
+        return self._failure is None and not self._stopping
 
     async def _finish(self, writer: ChunkWriter) -> None:
         """Commit what a whole load left open; one that failed or is stopping rolls it back."""
-        if self._failure is not None or self._stopping:
-            return
-        try:
-            await writer.finish()
-        except BatchbenchError as error:
-            self.stop(error)
+        if self._ends_well:
+            try:
+                await writer.commit()
+            except BatchbenchError as error:
+                self.stop(error)
+
+    async def _retry_orphans(self) -> None:
+        """Write rows whose parent was missing as long as that settles some; reject the others."""
+        before = -1
+        while self._ends_well and (count := sum(w.orphan_count for w in self._writers)):
+            for writer in self._writers:
+                try:
+                    await writer.retry_orphans(last_chance=count == before)
+                except BatchbenchError as error:
+                    self.stop(error)
+                if self._options.transaction != "batch":
+                    await self._finish(writer)
+            before = count
 
     async def _close_ledger(self) -> None:
         """Enter the end; after a recovery or failover, look first whether all is still there."""
@@ -350,9 +395,12 @@ class _Run:
             self._failure = self._failure or error
             return
         try:
-            if any(writer.recovered for writer in self._writers):
-                await self._look_again(ledger, session)
-            state = "done" if self._failure is None and not self._stopping else "stopped"
+            limit_s = self._options.wait_limit_s
+            now = await within(session, limit_s, evidence(session))
+            seen = {writer.last_evidence for writer in self._writers} - {None}
+            if any(writer.recovered for writer in self._writers) or seen - {now}:
+                await within(session, limit_s, self._look_again(ledger, session))
+            state = "done" if self._ends_well else "stopped"
             ending = ledger.close_load(session, self._s.load_id, state)
             await within(session, self._options.wait_limit_s, ending)
         except WriteError as error:

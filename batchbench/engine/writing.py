@@ -60,6 +60,7 @@ class Surroundings:
     policy: RetryPolicy
     emit: Listener
     ledger: Ledger | None
+    epoch: int
     asks_status: bool
     rng: random.Random
 
@@ -97,13 +98,14 @@ class ChunkWriter:
         self._begin_sql = ""
         self._xid = ""
         self._in_transaction = False
+        self._at_savepoint = False  # of the span under way
         self._last_seen: Backend | None = None
         self._suspect: Backend | None = None
         self._parts: list[Part] = []  # of the open transaction
         self._guards: dict[str, None] = {}  # the same: statements to run ahead of its COMMIT
         self._replay: list[Span] = []  # the same, where they can be written again
         self._chunks_open = 0
-        self._prepared: set[int] = set()
+        self._prepared: set[ShapePlan] = set()
         self._orphans: list[Span] = []
         self._retries = self._deaths = 0
         self._stale = self._careful = False
@@ -133,13 +135,26 @@ class ChunkWriter:
             ChunkWritten(chunk.table, chunk.location, len(chunk.rows), written, byte_count, seconds)
         )
 
-    async def finish(self) -> None:
-        """Try the rows whose parent was missing once more, then commit what is open.
+    @property
+    def last_evidence(self) -> str | None:
+        """What the server showed of itself when the connection began; see `fate.evidence`."""
+        return self._last_seen.evidence if self._last_seen is not None else None
 
-        To be called when all writers have written their chunks: the parents may be theirs.
+    @property
+    def orphan_count(self) -> int:
+        """Rows whose parent was missing."""
+        return len(self._orphans)
+
+    async def retry_orphans(self, *, last_chance: bool) -> None:
+        """Try the rows whose parent was missing once more; those that fail stay orphans, or are
+        rejected at their last chance. To be called when all writers have committed: the parents
+        may be theirs.
         """
         orphans, self._orphans = self._orphans, []
-        await self._write_all(deque(orphans), last_chance=True)
+        await self._write_all(deque(orphans), last_chance=last_chance)
+
+    async def commit(self) -> None:
+        """Commit what is open."""
         await self._commit_open()
 
     async def close(self) -> None:
@@ -165,13 +180,18 @@ class ChunkWriter:
             await self._begin(session)
         if self._uses_savepoints:
             await self._within(session.run(f"SAVEPOINT {_SAVEPOINT}"))
+            self._at_savepoint = True
         plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.shape.chunk_rows
         self.sent = True
         written = await self._within(plan.write(session, payload, full=full))
         if self._uses_savepoints:  # a constraint that waits for the COMMIT would fail all spans
             await self._within(
-                session.run("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+                session.run(
+                    "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;"
+                    f" RELEASE SAVEPOINT {_SAVEPOINT}"
+                )
             )
+            self._at_savepoint = False
         self._s.accounts.written += written
         if plan.guard:
             self._guards[plan.guard] = None
@@ -220,6 +240,7 @@ class ChunkWriter:
             return
         records = list(self._guards)
         if self._s.ledger is not None:
+            records.append(self._s.ledger.claim_sql(self._s.load_id, self._s.epoch))
             records += [self._s.ledger.record_sql(self._s.load_id, part) for part in self._parts]
         waiting = asyncio.create_task(self._say_what_it_waits_for())
         try:
@@ -257,7 +278,7 @@ class ChunkWriter:
         self._s.emit(Notice(f"a COMMIT is slow: its backend waits for {event}"))
 
     def _forget_transaction(self) -> None:
-        self._in_transaction = False
+        self._in_transaction = self._at_savepoint = False
         self._parts, self._replay = [], []
         self._guards.clear()
 
@@ -319,6 +340,9 @@ class ChunkWriter:
             case Failure.TOO_BIG if todo and todo[0].row_count > 1:
                 self._careful = True
                 self._split(error, todo)
+            case Failure.TOO_BIG if any(span.row_count > 1 for span in lost):
+                self._careful = True  # the COMMIT itself was too much
+                lost = [part for span in lost for part in span.split(_PARTS, None)]
             case Failure.TRANSIENT:
                 await self._wait(error, todo)
             case Failure.STALE if not self._stale:
@@ -340,9 +364,12 @@ class ChunkWriter:
     async def _to_savepoint(self, failure: Failure) -> bool:
         """Keep the open transaction, where only its last span failed."""
         own = failure in (Failure.ROW, Failure.TOO_BIG)
-        if not (own and self._uses_savepoints and self._in_transaction and self._session):
+        if not (own and self._at_savepoint and self._session):
             return False
-        await self._within(self._session.run(f"ROLLBACK TO {_SAVEPOINT}"))
+        await self._within(
+            self._session.run(f"ROLLBACK TO {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
+        )
+        self._at_savepoint = False
         return True
 
     async def _narrow(self, error: WriteError, todo: deque[Span], *, last_chance: bool) -> None:
@@ -353,7 +380,7 @@ class ChunkWriter:
             return
         span = todo.popleft()
         if error.sqlstate == _FOREIGN_KEY and not last_chance:
-            self._orphans.append(span)
+            self._orphans.append(Span(span.chunk.only(span.offset), 0, 1))
         else:
             await self._s.accounts.reject(span, error)
 
@@ -400,9 +427,9 @@ class ChunkWriter:
     async def _ready(self, shape: ShapePlan) -> Session:
         """A session on which chunks of this shape can be written."""
         session = await self._connected()
-        if id(shape) not in self._prepared:
+        if shape not in self._prepared:
             await self._within(shape.chunk_plan.prepare(session))
-            self._prepared.add(id(shape))
+            self._prepared.add(shape)
         return session
 
     async def _connected(self) -> Session:
@@ -428,8 +455,12 @@ class ChunkWriter:
         if before is not None and before.evidence != self._backend.evidence:
             self.recovered = True
         mode = (await self._within(session.fetch(_COMMIT_MODE)))[0][0]
-        weak = self._options.durability == "full" and mode in _WEAK_MODES
-        self._begin_sql = "SET LOCAL synchronous_commit = on" if weak else ""
+        settings = []
+        if self._options.durability == "full" and mode in _WEAK_MODES:
+            settings.append("SET LOCAL synchronous_commit = on")
+        if self._s.ledger is not None:
+            settings.append(self._s.ledger.hold_sql(self._s.load_id))
+        self._begin_sql = "; ".join(settings)
 
     async def _reset(self, *, broken: bool) -> None:
         """Roll back; a connection that is broken, or breaks at it, is given up."""

@@ -80,7 +80,8 @@ class StagedCopyPlan:
     @property
     def stage(self) -> TableName:
         """The temporary table; its name tells targets of one session apart."""
-        key = f"{self.target.table.sql} {self._names}"
+        types = [(column.type_oid, column.declared_typmod) for column in self.target.columns]
+        key = f"{self.target.table.sql} {self._names} {types}"
         return TableName(f"batchbench_{hashlib.sha256(key.encode()).hexdigest()[:16]}", "pg_temp")
 
     @property

@@ -90,7 +90,8 @@ class OptimisticPlan:
             if error.sqlstate != _UNIQUE_VIOLATION:
                 raise
             self.luck.learn(worked=False)
-            await session.run(f"ROLLBACK TO {_SAVEPOINT}")
+            await session.run(f"ROLLBACK TO {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
             return await self.staged.write(session, payload, full=full)
+        await session.run(f"RELEASE SAVEPOINT {_SAVEPOINT}")
         self.luck.learn(worked=True)
         return written

@@ -60,11 +60,11 @@ def table_guard(target: Target) -> str:
     cast them, both without an error. The table is locked by then, so the answer holds.
     """
     table = target.table
-    types = ",".join(str(column.type_oid) for column in table.columns)
+    columns = ",".join(f"{c.name}:{c.type_oid}:{c.declared_typmod}" for c in table.columns)
     return (
-        "SELECT CASE WHEN (SELECT pg_catalog.string_agg(atttypid::pg_catalog.text, ','"
-        " ORDER BY attnum) FROM pg_catalog.pg_attribute"
+        "SELECT CASE WHEN (SELECT pg_catalog.string_agg(pg_catalog.concat(attname, ':', atttypid,"
+        " ':', atttypmod), ',' ORDER BY attnum) FROM pg_catalog.pg_attribute"
         f" WHERE attrelid = {literal(table.sql)}::pg_catalog.regclass AND attnum > 0"
-        f" AND NOT attisdropped) = '{types}' THEN ''"
+        f" AND NOT attisdropped) = {literal(columns)} THEN ''"
         " ELSE pg_catalog.current_setting('batchbench.table_changed') END"
     )
