@@ -99,7 +99,9 @@ class AsyncpgSession:
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
 
     async def rollback(self) -> None:
-        if self._connection.is_in_transaction():
+        with _translated(self._connection):
+            open_transaction = self._connection.is_in_transaction()
+        if open_transaction:
             await self.run("ROLLBACK")
 
     async def close(self) -> None:

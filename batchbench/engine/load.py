@@ -97,7 +97,8 @@ async def load(
     """
     session = await connect(options.driver_name, dsn)
     try:
-        run = await _prepare(session, source, tables, dsn, options, resume, on_event or _ignore)
+        preparing = _prepare(session, source, tables, dsn, options, resume, on_event or _ignore)
+        run = await within(session, options.wait_limit_s, preparing)
     except BaseException:
         await session.close()
         raise
@@ -150,8 +151,7 @@ async def _prepare(
             raise ConfigError(f"{source.name} cannot be read again, so no load of it can resume")
         if resume is not None and not await ledger.known(session, resume):
             raise ConfigError(f"the ledger knows no load {resume}; check the id")
-        opening = ledger.open_load(session, load_id, fingerprint)
-        epoch = await within(session, options.wait_limit_s, opening)
+        epoch = await ledger.open_load(session, load_id, fingerprint)
         parts = await ledger.parts(session, load_id)
         accounts.committed(parts)
     if resume is not None:
