@@ -81,7 +81,10 @@ class Link:
         assert self._server is not None
         assert self._out is not None
         try:
-            await self.forward(self.first)
+            try:
+                await self.forward(self.first)
+            except ConnectionError:  # a server that is leaving takes connections, and drops them
+                return
             tasks = {
                 asyncio.create_task(self._pump(Side.CLIENT, self.client)),
                 to_client := asyncio.create_task(self._pump(Side.SERVER, self._server)),
