@@ -175,7 +175,9 @@ class ChunkWriter:
 
     async def _write_span(self, span: Span) -> None:
         session = await self._ready(span.chunk.shape)
-        payload = await asyncio.to_thread(span.chunk.encode, span.offset, span.row_count)
+        payload = span.chunk.payload
+        if payload is None or span.row_count < span.chunk.row_count:
+            payload = await asyncio.to_thread(span.chunk.encode, span.offset, span.row_count)
         if not self._in_transaction:
             await self._begin(session)
         if self._uses_savepoints:

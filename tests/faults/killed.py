@@ -56,8 +56,8 @@ def _kill_on_the_way(scene: Scene) -> tuple[str, bool]:
     The moment is drawn: so many rows, or (of a whole transaction) so many milliseconds later.
     """
     setup, rng = scene.setup, scene.rng
-    wanted = rng.choice((0, *(rng.randint(1, setup.row_count) for _ in range(3))))
-    later_s = rng.uniform(0.0, 0.3 if setup.transaction == "batch" else 0.02)
+    wanted = rng.choice((0, *(rng.randint(1, setup.row_count * 9 // 10) for _ in range(3))))
+    later_s = rng.uniform(0.0, 0.15 if setup.transaction == "batch" else 0.02)
     deadline = time.monotonic() + _LIMIT_S
     process = _start(scene)
     assert process.stderr is not None
@@ -149,14 +149,14 @@ CASES = (
         "client killed -9 and resumed",
         nothing,
         {
-            "row_count": 6_000,
+            "row_count": 15_000,
             "chunk_rows": [50, 100],
             "exactly_once": "ledger",
             "keyed": True,
             "transaction": ["chunk", "chunk", 3, "batch"],
             "bad": [
-                {17: "check", 900: "null", 2_100: "range", 3_303: "twin", 4_001: "check"},
-                {n: ("check", "null", "range", "twin")[n % 4] for n in range(5, 6_000, 150)},
+                {17: "check", 900: "null", 2_100: "range", 9_303: "twin", 14_001: "check"},
+                {n: ("check", "null", "range", "twin")[n % 4] for n in range(5, 15_000, 350)},
             ],
         },
         runs=2,
