@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,7 +28,25 @@ from batchbench.monitoring import event_record
 _PLAIN_EVERY_S = 10.0
 
 
-class LoadProgress:
+class _WithBar:
+    """A context in which a bar is live."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+class LoadProgress(_WithBar):
     """Listens to a load. `result` is there once the load has ended, well or not."""
 
     def __init__(self, console: Console) -> None:
@@ -45,18 +64,6 @@ class LoadProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("load", total=None, rows=0, rows_per_s=0.0, mb_per_s=0.0)
-
-    def __enter__(self) -> LoadProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def listen(self, event: Event) -> None:
         """Take one event of the engine."""
@@ -120,7 +127,7 @@ class JsonLog:
         self._console.print(json.dumps(event_record(event)), markup=False)
 
 
-class SweepProgress:
+class SweepProgress(_WithBar):
     """Listens to a sweep: a live bar with rows/s and time left, plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
@@ -136,18 +143,6 @@ class SweepProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, left="")
-
-    def __enter__(self) -> SweepProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def listen(self, event: SweepEvent) -> None:
         """Take one event of the harness."""
