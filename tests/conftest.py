@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -26,6 +28,10 @@ __all__ = [
     "sync_standby_absent",
 ]
 
+
+# A run in the background of a shell inherits an ignored SIGINT, and would hand it on to the
+# programs whose Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These machines are shared: a time limit on one example would be a test of their neighbours.
 settings.register_profile("batchbench", deadline=None)
