@@ -14,7 +14,6 @@ from batchbench.accounting import LoadResult
 from batchbench.cli.console import note
 from batchbench.events import (
     ChunkRetried,
-    ChunkSplit,
     ChunkWritten,
     Event,
     LoadEnded,
@@ -52,7 +51,7 @@ class LoadProgress(_WithBar):
     def __init__(self, console: Console) -> None:
         self.result: LoadResult | None = None
         self._console = console
-        self._rows = self._bytes = self._rejected = self._splits = 0
+        self._rows = self._bytes = self._rejected = 0
         self._started = self._said = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.fields[rows]:>14,} rows"),
@@ -80,8 +79,6 @@ class LoadProgress(_WithBar):
             case ChunkRetried():
                 why = event.sqlstate or "broken connection"
                 note(f"{event.location}: retry {event.retry} ({why}) in {event.delay_s:.1f} s")
-            case ChunkSplit():
-                self._splits += 1
             case RowsRejected():
                 self._rejected += event.row_count
             case LoadEnded():

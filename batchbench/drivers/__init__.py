@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from batchbench.errors import ConfigError
+from batchbench.drivers.address import shown
+from batchbench.drivers.translate import connect_error
+from batchbench.errors import ConfigError, WriteError
 from batchbench.limits import ASYNCPG_PARAMETERS, PROTOCOL_PARAMETERS
 from batchbench.table import CATALOGUE_SQL, Table, TableName, table_from_catalogue
 
@@ -110,6 +112,12 @@ async def connect(driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S
     if driver not in _MODULES:
         raise ConfigError(f"driver {driver!r} is unknown; known: {', '.join(_MODULES)}")
     session: Session = await importlib.import_module(_MODULES[driver]).open_session(dsn, timeout_s)
+    try:
+        await within(session, timeout_s, session.run(SESSION_SQL))
+    except WriteError as error:
+        session.abort()
+        await session.close()
+        raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
     return session
 
 

@@ -14,10 +14,9 @@ from typing import Any
 
 import asyncpg
 
-from batchbench.drivers import SESSION_SQL, Statement, within
+from batchbench.drivers import Statement
 from batchbench.drivers.address import asyncpg_uri, shown
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
-from batchbench.errors import WriteError
 from batchbench.table import TableName
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -35,14 +34,7 @@ async def open_session(dsn: str, timeout_s: float) -> AsyncpgSession:
     except (OSError, TimeoutError, asyncpg.InterfaceError, ValueError) as error:
         said = str(error) or type(error).__name__
         raise connect_error(shown(dsn), None, said) from error
-    session = AsyncpgSession(connection)
-    try:
-        await within(session, timeout_s, session.run(SESSION_SQL))
-    except WriteError as error:
-        session.abort()
-        await session.close()
-        raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
-    return session
+    return AsyncpgSession(connection)
 
 
 class AsyncpgSession:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 
-from batchbench.drivers import SESSION_SQL, Statement, within
+from batchbench.drivers import Statement
 from batchbench.drivers.address import parameters, shown
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
 from batchbench.errors import WriteError
@@ -37,14 +37,7 @@ async def open_session(dsn: str, timeout_s: float) -> PsycopgSession:
         )
     except psycopg.Error as error:
         raise connect_error(shown(dsn), _login_sqlstate(error), str(error)) from error
-    session = PsycopgSession(connection)
-    try:
-        await within(session, timeout_s, session.run(SESSION_SQL))
-    except WriteError as error:
-        session.abort()
-        await session.close()
-        raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
-    return session
+    return PsycopgSession(connection)
 
 
 def _login_sqlstate(error: psycopg.Error) -> str | None:

@@ -126,7 +126,7 @@ class ChunkWriter:
             await self._write_all(deque([Span(chunk, 0, chunk.row_count)]))
         self._chunks_open += 1
         if self._chunks_open >= self._chunks_together:
-            await self._commit_open()
+            await self.commit()
         seconds = time.perf_counter() - started
         self._s.accounts.result.chunk_seconds.append(seconds)
         self._s.accounts.result.byte_count += byte_count
@@ -154,8 +154,18 @@ class ChunkWriter:
         await self._write_all(deque(orphans), last_chance=last_chance)
 
     async def commit(self) -> None:
-        """Commit what is open."""
-        await self._commit_open()
+        """Commit the open transaction, if any; write it again where that failed."""
+        while self._in_transaction:
+            try:
+                await self._commit()
+            except WriteError as error:
+                if self._uses_savepoints and error.failure is Failure.ROW:
+                    raise  # every span was asked for its constraints: whose it is cannot be told
+                todo: deque[Span] = deque()
+                await self._recover(error, todo)
+                await self._write_all(todo)
+        self._chunks_open = 0
+        self._careful = False
 
     async def close(self) -> None:
         """Roll back what is open, and close the connection."""
@@ -219,20 +229,6 @@ class ChunkWriter:
         if self._s.asks_status:
             rows = await self._within(session.fetch("SELECT pg_catalog.pg_current_xact_id()::text"))
             self._xid = rows[0][0] or ""
-
-    async def _commit_open(self) -> None:
-        """Commit the open transaction, if any; write it again where that failed."""
-        while self._in_transaction:
-            try:
-                await self._commit()
-            except WriteError as error:
-                if self._uses_savepoints and error.failure is Failure.ROW:
-                    raise  # every span was asked for its constraints: whose it is cannot be told
-                todo: deque[Span] = deque()
-                await self._recover(error, todo)
-                await self._write_all(todo)
-        self._chunks_open = 0
-        self._careful = False
 
     async def _commit(self) -> None:
         if self._session is None:

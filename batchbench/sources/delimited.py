@@ -17,7 +17,7 @@ import pyarrow.csv as pcsv
 
 from batchbench.batch import Batch
 from batchbench.errors import InputError
-from batchbench.sources.files import ByteReader, Bytes
+from batchbench.sources.files import ByteReader, Bytes, OneWay
 from batchbench.sources.source import OneTable, SchemaKind, located, unique_names
 
 BLOCK_BYTES = (1 << 20, 8 << 20)
@@ -192,14 +192,12 @@ def _skip(reader: ByteReader, size: int) -> None:
         size -= len(reader.read(size))
 
 
-class _QuoteWatch:
+class _QuoteWatch(OneWay):
     """Passes bytes on and tells at the end whether a quoted field was left open.
 
     pyarrow takes a quote that is never closed for one that ends with the file, and so swallows
     all rows after it without an error.
     """
-
-    closed = False
 
     def __init__(self, reader: ByteReader, tail_bytes: int) -> None:
         self._reader = reader
@@ -223,15 +221,3 @@ class _QuoteWatch:
         if self._quotes % 2 == 0 or last_value is None:
             return False
         return self._tail.endswith(b'"' + last_value.encode().replace(b'"', b'""'))
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True

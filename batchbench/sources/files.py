@@ -18,7 +18,29 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _FINGERPRINT_BYTES = 1 << 20
 
 
-class ByteReader:
+class OneWay:
+    """What pyarrow asks of a file object that is read from its start to its end."""
+
+    closed = False
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def writable(self) -> bool:
+        """False."""
+        return False
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        self.closed = True
+
+
+class ByteReader(OneWay):
     """The decompressed bytes of one stream, as a file object that pyarrow and ijson accept.
 
     Compression is told by the magic bytes, so a wrong name does no harm. `peek` looks ahead
@@ -35,7 +57,6 @@ class ByteReader:
         if self.codec:
             self._stream = pa.CompressedInputStream(pa.PythonFile(joined, mode="r"), self.codec)
         self._ahead = bytearray()
-        self.closed = False
 
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end; they are read again by `read`."""
@@ -66,18 +87,6 @@ class ByteReader:
             what = f"its {self.codec} data are damaged or cut off" if self.codec else "read failed"
             raise InputError(f"{self.name}: {what}; get a complete copy of the file") from error
 
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def writable(self) -> bool:
-        """False."""
-        return False
-
-    def seekable(self) -> bool:
-        """False."""
-        return False
-
     def close(self) -> None:
         """Close the file under it (standard input stays open)."""
         self.closed = True
@@ -103,10 +112,8 @@ def _is_stdin(raw: BinaryIO) -> bool:
         return False
 
 
-class _Joined:
+class _Joined(OneWay):
     """Bytes already taken from a stream, then the rest of it."""
-
-    closed = False
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head = head
@@ -120,18 +127,6 @@ class _Joined:
             head, self._head = head[:size], head[size:]
             return head
         return head + (self._rest.read(size - len(head) if size >= 0 else size) or b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def codec_of(magic: bytes) -> str | None:
