@@ -19,8 +19,14 @@ class Budget:
     async def acquire(self, byte_count: int) -> None:
         """Wait until `byte_count` fits, then hold it."""
         async with self._freed:
-            await self._freed.wait_for(lambda: self._fits(byte_count))
+            await self._freed.wait_for(lambda: self.fits(byte_count))
             self.held_bytes += byte_count
+
+    async def changed(self, byte_count: int) -> None:
+        """Wait for the next release, unless `byte_count` fits by now."""
+        async with self._freed:
+            if not self.fits(byte_count):
+                await self._freed.wait()
 
     async def release(self, byte_count: int) -> None:
         """Give `byte_count` back."""
@@ -28,5 +34,6 @@ class Budget:
             self.held_bytes -= byte_count
             self._freed.notify_all()
 
-    def _fits(self, byte_count: int) -> bool:
+    def fits(self, byte_count: int) -> bool:
+        """Whether `acquire` would not have to wait."""
         return self.held_bytes == 0 or self.held_bytes + byte_count <= self.limit_bytes

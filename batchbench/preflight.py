@@ -93,7 +93,8 @@ def table_notices(table: Table) -> list[str]:
     if table.before_triggers:
         notices.append(
             f"{name} has BEFORE triggers ({', '.join(table.before_triggers)}): rows that they drop"
-            " are counted as skipped_by_server, under on_conflict=nothing as duplicates"
+            " are counted as skipped_by_server, but with on_conflict by values and unnest as"
+            " duplicates"
         )
     if table.row_security:
         notices.append(f"{name} has row security: COPY refuses it, and rows may be rejected by it")

@@ -137,8 +137,18 @@ _CONSTANT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Collation:
+    """What an index compares the text of a column by. sql: its quoted name.
+    deterministic: whether only equal bytes are equal.
+    """
+
+    sql: str
+    deterministic: bool
+
+
+@dataclass(frozen=True, slots=True)
 class UniqueKey:
-    """A unique index that rows can clash on."""
+    """A unique index that rows can clash on. collations: by column, None where it has none."""
 
     name: str
     columns: tuple[str, ...]
@@ -147,6 +157,7 @@ class UniqueKey:
     partial: bool = False
     expressions: bool = False
     nulls_equal: bool = False  # NULLS NOT DISTINCT
+    collations: tuple[Collation | None, ...] = ()
 
     @property
     def usable_as_target(self) -> bool:
@@ -251,7 +262,13 @@ SELECT json_build_object(
       'expressions', x.indexprs IS NOT NULL,
       'columns', (SELECT coalesce(json_agg(a.attname ORDER BY k.position), '[]')
         FROM unnest(x.indkey[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum))
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum),
+      'collations', (SELECT coalesce(json_agg(CASE WHEN l.oid IS NOT NULL THEN json_build_object(
+          'schema', ln.nspname, 'name', l.collname, 'deterministic', l.collisdeterministic) END
+          ORDER BY k.position), '[]')
+        FROM unnest(x.indcollation[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k (oid, position)
+        LEFT JOIN pg_catalog.pg_collation l ON l.oid = k.oid
+        LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace))
       ORDER BY x.indisprimary DESC, i.relname), '[]')
     FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid),
@@ -297,9 +314,7 @@ def table_from_catalogue(answer: str | None, wanted: TableName) -> Table:
         raise TableError(f"{name} is a {what}; rows can be loaded into tables only")
     types = {entry["oid"]: entry for entry in found["types"]}
     columns = tuple(_column(entry, types) for entry in found["columns"])
-    keys = tuple(
-        UniqueKey(**{**entry, "columns": tuple(entry["columns"])}) for entry in found["keys"]
-    )
+    keys = tuple(_key(entry) for entry in found["keys"])
     return Table(
         name,
         columns,
@@ -313,6 +328,14 @@ def table_from_catalogue(answer: str | None, wanted: TableName) -> Table:
         before_triggers=tuple(found["before_triggers"]),
         may_insert=found["may_insert"],
     )
+
+
+def _key(entry: dict[str, Any]) -> UniqueKey:
+    collations = tuple(
+        found and Collation(TableName(found["name"], found["schema"]).sql, found["deterministic"])
+        for found in entry["collations"]
+    )
+    return UniqueKey(**{**entry, "columns": tuple(entry["columns"]), "collations": collations})
 
 
 def _column(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> Column:

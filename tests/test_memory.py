@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from batchbench.config import child_environment
+from batchbench.config import Settings, child_environment
+from batchbench.engine import load
+from batchbench.events import Notice
 from batchbench.memory import Budget
-from tests.fixtures.loading import execute
+from batchbench.sources import open_source
+from batchbench.table import TableName
+from tests.fixtures.loading import execute, options, query
 
 WIDE = json.dumps({"id": 1, "doc": "x" * 5_000_000}) + "\n"
 NARROW = "".join(json.dumps({"id": i, "doc": f"row {i}"}) + "\n" for i in range(10_000))
@@ -82,3 +86,22 @@ async def test_what_is_larger_than_the_budget_gets_in_alone() -> None:
     assert not waiting.done()
     await budget.release(1)
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_transaction_of_many_chunks_is_committed_before_memory_runs_out(dsn18: str) -> None:
+    """100,000 chunks a transaction keep their rows; 32 MB are all they may keep."""
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    told: list[str] = []
+    rows = [{"id": i, "note": "x" * 100_000} for i in range(400)]
+    result = await load(
+        open_source(rows),
+        {None: TableName("t")},
+        dsn18,
+        options(
+            settings=Settings(memory_limit_mb=32), transaction=100_000, chunk_size=5, parallelism=3
+        ),
+        on_event=lambda event: told.append(event.text) if isinstance(event, Notice) else None,
+    )
+    assert result.total.committed == 400
+    assert [text for text in told if "fewer chunks" in text]
+    assert query(dsn18, "SELECT count(*), count(DISTINCT xmin::text) > 3 FROM t") == [(400, True)]

@@ -56,6 +56,13 @@ class OnReject(StrEnum):
     STOP = "stop"
 
 
+class Dedup(StrEnum):
+    """--dedup"""
+
+    FIRST = "first"
+    LAST = "last"
+
+
 class ExactlyOnce(StrEnum):
     """--exactly-once"""
 
@@ -139,6 +146,14 @@ def load_command(
     conflict_target: Annotated[
         str | None,
         typer.Option(help="Columns of the unique key that --on-conflict means, with commas."),
+    ] = None,
+    dedup: Annotated[
+        Dedup | None,
+        typer.Option(
+            help="Which of several rows of one key stays: first or last in the input. Without it,"
+            " what --on-conflict leaves: error rejects the later ones, nothing keeps the first,"
+            " update the last."
+        ),
     ] = None,
     transaction: Annotated[
         str,
@@ -231,6 +246,7 @@ def load_command(
         parallelism=parallelism,
         on_conflict=on_conflict,
         conflict_target=tuple(split_names(conflict_target)),
+        dedup=dedup.value if dedup is not None else None,
         transaction=_transaction(transaction),
         ignore_columns=frozenset(split_names(ignore_columns)),
         cast_options=CastOptions(assume_timezone=assume_timezone),

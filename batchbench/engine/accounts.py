@@ -21,7 +21,7 @@ from batchbench.engine.plan import LoadOptions
 from batchbench.errors import BatchbenchError, WriteError
 from batchbench.events import Listener, RowsRejected
 from batchbench.ledger import Part
-from batchbench.strategies import OnConflict
+from batchbench.strategies import Written
 
 
 class TooManyRejectsError(BatchbenchError):
@@ -53,11 +53,12 @@ class Span:
             if end > start
         ]
 
-    def part(self, written: int, on_conflict: OnConflict) -> Part:
-        """What came of it. written: rows by the command tag."""
-        left = self.row_count - written
-        skipped = left if on_conflict is OnConflict.ERROR else 0
-        return Part(self.chunk.table, self.locations, written, left - skipped, skipped)
+    def part(self, written: Written) -> Part:
+        """What came of it."""
+        skipped = self.row_count - written.row_count - written.duplicates
+        return Part(
+            self.chunk.table, self.locations, written.row_count, written.duplicates, skipped
+        )
 
 
 class Accounts:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, Location
 from batchbench.casts import Fault
+from batchbench.engine.keys import Hashes
 from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
 from batchbench.sources import Source
 from batchbench.strategies import Payload
@@ -36,6 +37,7 @@ class Chunk:
     faults: rows that do not fit the table, with the position in the shape's columns.
     payload: the rows that can be sent, encoded as one; None where there are none.
     altered: what the policies altered, and how often.
+    keys: a hash of the key of each row that can be sent; None where there is none to go by.
     """
 
     table: str
@@ -47,6 +49,7 @@ class Chunk:
     faults: tuple[tuple[int, Fault], ...]
     payload: Payload | None
     altered: Mapping[str, int]
+    keys: Hashes | None = None
 
     @property
     def row_count(self) -> int:
@@ -59,6 +62,8 @@ class Chunk:
         held = int(self.rows.nbytes) + sum(int(values.nbytes) for values in self.values)
         if self.payload is not None:
             held += self.payload.byte_count + _OBJECT_BYTES * len(self.payload.parameters)
+        if self.keys is not None:
+            held += 2 * self.keys.nbytes  # and sorted, see lanes
         return held
 
     @property
@@ -103,6 +108,7 @@ class Chunk:
             faults=(),
             payload=None,
             altered={},
+            keys=None if self.keys is None else self.keys[sendable : sendable + 1],
         )
 
     def encode(self, offset: int, row_count: int) -> Payload:
@@ -133,6 +139,7 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
         faults=tuple(faults),
         payload=payload,
         altered=cast.counts,
+        keys=shape.hash_keys(values),
     )
 
 

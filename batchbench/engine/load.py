@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.fate import evidence
-from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
+from batchbench.engine.lanes import Lanes
+from batchbench.engine.plan import LoadOptions, LoadPlan, order_notice, plan_table
 from batchbench.engine.writing import ChunkWriter, Surroundings, reconnect
 from batchbench.errors import BatchbenchError, ConfigError, TableError, WriteError
 from batchbench.events import Event, Listener, LoadEnded, LoadStarted, Notice
@@ -25,6 +26,7 @@ from batchbench.memory import Budget
 from batchbench.preflight import sequence_notices, table_notices
 from batchbench.retry import retry_policy
 from batchbench.sources import Source
+from batchbench.strategies.once import create_keys_sql, drop_keys_sql
 from batchbench.table import TableName
 
 _MIB = 1 << 20
@@ -53,10 +55,12 @@ async def plan_load(
     source: Source,
     tables: Mapping[str | None, TableName],
     options: LoadOptions,
+    load_id: str = "",
 ) -> LoadPlan:
     """Read the tables and check all that can be checked before the first row.
 
     tables: where the rows of each target go; a source of one table has the target None.
+    load_id: of the load that is planned, where it will be run.
     Raises TableError, InputError, ConfigError.
     """
     plans = {}
@@ -66,7 +70,7 @@ async def plan_load(
             raise TableError(
                 f"this role may not insert into table {table.name}; GRANT INSERT ON it first"
             )
-        plans[metric] = plan_table(table, metric, options)
+        plans[metric] = plan_table(table, metric, options, load_id)
     plan = LoadPlan(options, plans)
     schema = source.schema()
     if schema is not None and None in plans:
@@ -76,6 +80,8 @@ async def plan_load(
     for table_plan in plans.values():
         plan = plan.noting(*table_notices(table_plan.table))
         plan = plan.noting(*await sequence_notices(session, table_plan.table))
+        if (turns := order_notice(table_plan)) is not None:
+            plan = plan.noting(turns)
     return plan
 
 
@@ -134,9 +140,9 @@ async def _prepare(
     resume: str | None,
     emit: Listener,
 ) -> _Run:
-    plan = await plan_load(session, source, tables, options)
-    ledger, plan = await _choose_ledger(session, options, plan, resume)
     load_id = resume or uuid.uuid4().hex[:12]
+    plan = await plan_load(session, source, tables, options, load_id)
+    ledger, plan = await _choose_ledger(session, options, plan, resume)
     result = LoadResult(load_id)
     for table_plan in plan.tables.values():
         result.counts(str(table_plan.table.name))
@@ -152,6 +158,9 @@ async def _prepare(
         if resume is not None and not await ledger.known(session, resume):
             raise ConfigError(f"the ledger knows no load {resume}; check the id")
         epoch = await ledger.open_load(session, load_id, fingerprint)
+        for table_plan in plan.tables.values():
+            if table_plan.once is not None:
+                await session.run(create_keys_sql(table_plan.once, table_plan.table))
         parts = await ledger.parts(session, load_id)
         accounts.committed(parts)
     if resume is not None:
@@ -178,7 +187,8 @@ async def _choose_ledger(
 ) -> tuple[Ledger | None, LoadPlan]:
     """The ledger, made where it is missing, or None."""
     ledger = Ledger(options.ledger_schema)
-    wanted = options.exactly_once == "ledger" or resume is not None
+    once = options.one_of_each_key is not None
+    wanted = options.exactly_once == "ledger" or resume is not None or once
     if not wanted and options.exactly_once != "auto":
         return None, plan
     if await ledger.exists(session):
@@ -188,7 +198,8 @@ async def _choose_ledger(
             return None, plan
         raise ConfigError(
             f"this role may not create the ledger in schema {options.ledger_schema}: let someone"
-            " who may run a load once and GRANT ALL ON it, or use --exactly-once status"
+            " who may run a load once and GRANT ALL ON it"
+            + (" (dedup keeps its keys there)" if once else ", or use --exactly-once status")
         )
     await ledger.create(session)
     made = f"made the ledger: schema {options.ledger_schema}, tables loads and parts"
@@ -254,6 +265,11 @@ class _Run:
         self._max_read_bytes = max(limit_bytes // 16, 1)
         self._budget = Budget(limit_bytes * 2 // 5)
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
+        self._lanes = Lanes()
+        self._pressed = False
+        self._idle: set[ChunkWriter] = set()
+        self._kept_bytes: dict[ChunkWriter, int] = {}  # of chunks whose transaction is open
+        self._said: set[str] = set()
         self._stopping = False
         self._failure: BatchbenchError | None = None
         self._writers = [
@@ -292,6 +308,11 @@ class _Run:
                 self.stop(outcome)
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._s.emit(Notice(text))
 
     def stop(self, failure: BatchbenchError | None) -> None:
         """Let the chunks in flight finish, then end; the first failure counts."""
@@ -336,6 +357,9 @@ class _Run:
                 chunk = await asyncio.to_thread(next, chunks, None)
                 if chunk is None:
                     break
+                await self._lanes.enter(chunk)
+                if isinstance(self._options.transaction, int):
+                    await self._make_room(chunk.held_bytes)
                 await self._budget.acquire(chunk.held_bytes)
                 await self._queue.put(_Held(chunk, chunk.held_bytes))
         except Exception as error:  # noqa: BLE001 - the same as in _write
@@ -345,20 +369,58 @@ class _Run:
         for _ in self._writers:
             await self._queue.put(None)
 
+    async def _make_room(self, byte_count: int) -> None:
+        """Where memory is short, have transactions of several chunks, which keep them to be
+        written again, committed early: a writer at work does so next, an idle one here.
+        """
+        while not self._budget.fits(byte_count):
+            self._pressed = True
+            idle = [w for w in self._idle if w.keeps_rows] if self._queue.empty() else []
+            for writer in idle:
+                await self._settle(writer, self._commit_early(writer))
+            if not idle:
+                await self._budget.changed(byte_count)
+        self._pressed = False
+
+    async def _commit_early(self, writer: ChunkWriter) -> None:
+        self._say_once("a transaction took fewer chunks: the memory limit was reached")
+        await writer.commit()
+
+    async def _settle(
+        self, writer: ChunkWriter, step: Awaitable[None], byte_count: int = 0
+    ) -> None:
+        """Take a step; where it fails, stop. Then give back what the writer no longer keeps."""
+        try:
+            await step
+        except BatchbenchError as error:
+            self.stop(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours still owes its accounts
+            self.stop(_fault(error))
+        kept_bytes = self._kept_bytes.pop(writer, 0) + byte_count
+        if writer.keeps_rows and not self._stopping:
+            self._kept_bytes[writer], kept_bytes = kept_bytes, 0
+        await self._budget.release(kept_bytes)
+
     async def _write(self, writer: ChunkWriter) -> None:
         """Write chunks until the end; once the load is stopping, only take them off the queue."""
-        while (held := await self._queue.get()) is not None:
-            try:
-                if not self._stopping:
-                    await writer.write(held.chunk)
-            except BatchbenchError as error:
-                self.stop(error)
-            except Exception as error:  # noqa: BLE001 - a fault of ours still owes its accounts
-                self.stop(_fault(error))
-            await self._budget.release(held.byte_count)
+        while (held := await self._next(writer)) is not None:
+            await self._settle(writer, self._write_one(writer, held.chunk), held.byte_count)
+            await self._lanes.leave(held.chunk)
         # Not later: what is open here holds locks that other writers may wait for.
         if self._options.transaction != "batch":
             await self._finish(writer)
+
+    async def _next(self, writer: ChunkWriter) -> _Held | None:
+        self._idle.add(writer)
+        held = await self._queue.get()
+        self._idle.discard(writer)
+        return held
+
+    async def _write_one(self, writer: ChunkWriter, chunk: Chunk) -> None:
+        if not self._stopping:
+            await writer.write(chunk)
+        if not self._stopping and self._pressed and writer.keeps_rows:
+            await self._commit_early(writer)
 
     @property
     def _ends_well(self) -> bool:
@@ -374,15 +436,14 @@ class _Run:
 
     async def _retry_orphans(self) -> None:
         """Write rows whose parent was missing as long as that settles some; reject the others."""
-        before = -1
-        while self._ends_well and (count := sum(w.orphan_count for w in self._writers)):
-            for writer in self._writers:
-                try:
-                    await writer.retry_orphans(last_chance=count == before)
-                except BatchbenchError as error:
-                    self.stop(error)
-                if self._options.transaction != "batch":
-                    await self._finish(writer)
+        before, writer = -1, self._writers[0]
+        while self._ends_well and (count := len(self._s.orphans)):
+            try:
+                await writer.retry_orphans(last_chance=count == before)
+            except BatchbenchError as error:
+                self.stop(error)
+            if self._options.transaction != "batch":
+                await self._finish(writer)
             before = count
 
     async def _close_ledger(self) -> None:
@@ -402,6 +463,9 @@ class _Run:
             if any(writer.recovered for writer in self._writers) or seen - {now}:
                 await within(session, limit_s, self._look_again(ledger, session))
             state = "done" if self._ends_well else "stopped"
+            if state == "done":
+                for once in filter(None, (p.once for p in self._s.plan.tables.values())):
+                    await within(session, limit_s, session.run(drop_keys_sql(once)))
             ending = ledger.close_load(session, self._s.load_id, state)
             await within(session, self._options.wait_limit_s, ending)
         except WriteError as error:

@@ -14,6 +14,7 @@ from batchbench import wire
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
+from batchbench.engine.keys import Hashes, hashable_columns, key_hashes
 from batchbench.engine.policies import Policies, apply
 from batchbench.errors import ConfigError, InputError, TableError
 from batchbench.ledger import DEFAULT_SCHEMA
@@ -26,7 +27,8 @@ from batchbench.strategies import (
     choose_strategy,
     find_strategy,
 )
-from batchbench.table import Column, Table
+from batchbench.strategies.once import Once, OncePlan, keys_table
+from batchbench.table import Column, Table, UniqueKey
 
 DEFAULT_DRIVER = "psycopg"
 
@@ -38,6 +40,8 @@ class LoadOptions:
     strategy: a strategy's name or "auto". chunk_size: rows. parallelism: writers, each with a
     connection of its own. transaction: "chunk" (each chunk its own), "batch" (all or nothing,
     one writer), or a number of chunks.
+    dedup: which of several rows of one key stays; None: whichever on_conflict leaves (under
+    "error" the others are rejects), or "last" where the settings have deduplication.
     on_reject: what a row that cannot be loaded does; None: "stop" under "batch", else "skip".
     max_rejects: more of them stop the load: a number of rows, or a share below 1.
     dead_letter: the file for them; None: rejects.ndjson in the load's folder.
@@ -54,6 +58,7 @@ class LoadOptions:
     parallelism: int | None = None
     on_conflict: OnConflict = OnConflict.ERROR
     conflict_target: tuple[str, ...] = ()
+    dedup: Literal["first", "last"] | None = None
     transaction: Literal["chunk", "batch"] | int = "chunk"
     ignore_columns: frozenset[str] = frozenset()
     cast_options: CastOptions = field(default_factory=CastOptions)
@@ -67,6 +72,11 @@ class LoadOptions:
     wait_limit_s: float = 120.0
 
     def __post_init__(self) -> None:
+        if self.on_conflict not in set(OnConflict):
+            raise ConfigError(
+                f"on_conflict {self.on_conflict!r} is unknown; known: {', '.join(OnConflict)}"
+            )
+        object.__setattr__(self, "on_conflict", OnConflict(self.on_conflict))  # of a plain text
         for name, value in (("chunk size", self.chunk_size), ("parallelism", self.parallelism)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value} cannot work: it must be 1 or more")
@@ -81,10 +91,10 @@ class LoadOptions:
             )
         if self.strategy_name != "auto":
             find_strategy(self.strategy_name)
-        if self.settings.enable_deduplication and self.on_conflict is OnConflict.ERROR:
+        if self.on_conflict is OnConflict.NOTHING and self.dedup == "last":
             raise ConfigError(
-                "BATCH_ENABLE_DEDUPLICATION needs on_conflict=nothing (the first row of a key"
-                " stays) or update (the last one wins): under error a second one is a reject"
+                "dedup=last cannot work under on_conflict=nothing: a row whose key is there stays"
+                " as it is, so the first row of a key wins; leave dedup out, or use error or update"
             )
 
     @property
@@ -104,7 +114,7 @@ class LoadOptions:
 
     @property
     def writers(self) -> int:
-        """How many writers: one under "batch", and where the last row of a key must win."""
+        """How many writers; one where `one_writer_reason` says why."""
         if self.one_writer_reason:
             return 1
         return self.parallelism or self.settings.writers
@@ -114,9 +124,25 @@ class LoadOptions:
         """Why there can be one writer only; empty where there can be more."""
         if self.transaction == "batch":
             return "transaction=batch is all or nothing"
-        if self.on_conflict is OnConflict.UPDATE:
-            return "under on_conflict=update the last row of a key must win"
+        if self.transaction != "chunk" and self.keeps_order:
+            return "the rows of a key must be written in order, and several chunks go together"
         return ""
+
+    @property
+    def one_of_each_key(self) -> Literal["first", "last"] | None:
+        """Which row of a key stays over the whole load, where that needs a table of keys: without
+        one, ON CONFLICT itself keeps the first under "nothing" and the last under "update".
+        """
+        wanted = self.dedup or ("last" if self.settings.enable_deduplication else None)
+        natural: dict[OnConflict, str] = {OnConflict.NOTHING: "first", OnConflict.UPDATE: "last"}
+        if self.on_conflict is OnConflict.NOTHING or wanted == natural.get(self.on_conflict):
+            return None
+        return wanted
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether it matters in which order the rows of a key are written."""
+        return self.on_conflict is OnConflict.UPDATE or self.one_of_each_key is not None
 
     def chunk_size_for(self, table: Table, metric: str | None) -> int:
         """Configured rows a chunk, before any limit."""
@@ -139,12 +165,15 @@ class ShapePlan:
     """How rows of one Arrow schema go into one table. Compared by identity.
 
     positions: of the source's columns that are loaded; casts: one for each.
+    keys: positions among them of the columns that tell the keys of two rows apart, where chunks
+    must not overtake each other; there may be none.
     chunk_rows: rows a chunk, within every limit.
     """
 
     table: Table
     positions: tuple[int, ...]
     casts: tuple[Cast, ...]
+    keys: tuple[int, ...] | None
     chunk_plan: ChunkPlan
     chunk_rows: int
     policies: Policies
@@ -163,6 +192,15 @@ class ShapePlan:
                 faults.setdefault(fault.row, (number, fault))
         return CastRows(values, [faults[row] for row in sorted(faults)], counts)
 
+    def hash_keys(self, values: Sequence[pa.Array]) -> Hashes | None:
+        """One hash a row for canonical columns; None where there is nothing to go by."""
+        if not self.keys:
+            return None
+        return key_hashes(
+            [values[number] for number in self.keys],
+            [self.casts[number].column for number in self.keys],
+        )
+
     def encode(self, values: Sequence[pa.Array]) -> Payload:
         """Encode canonical columns as one chunk."""
         fields = [wire.field(v, c.column.type) for v, c in zip(values, self.casts, strict=True)]
@@ -179,19 +217,36 @@ class TablePlan:
     strategy: str
     reason: str
     configured_rows: int
+    once: Once | None = None
+
+    @property
+    def key(self) -> UniqueKey | None:
+        """The unique key that rows are told apart by; None where they need not be."""
+        if self.once is not None:
+            return self.once.key
+        if self.options.on_conflict is OnConflict.ERROR:
+            return None
+        return self.table.conflict_key(self.options.conflict_target)
 
     def shape(self, schema: pa.Schema, source: str) -> ShapePlan:
         """Compile for rows of `schema`. Raises InputError, TableError."""
         positions, columns = self._match(schema, source)
         target = self._target(columns)
-        plan = find_strategy(self.strategy).plan(target)
+        if self.once is not None:
+            plan: ChunkPlan = OncePlan(target, self.once)
+        else:
+            plan = find_strategy(self.strategy).plan(target)
         limit = CAPABILITIES[self.options.driver_name].parameter_limit
         casts = tuple(
             compile_cast(schema.field(position).type, column, self.options.cast_options)
             for position, column in zip(positions, columns, strict=True)
         )
         rows = chunk_rows(self.configured_rows, plan.use, limit)
-        return ShapePlan(self.table, positions, casts, plan, rows, self.options.policies)
+        names, key = [column.name for column in columns], self.key
+        keys = None
+        if key is not None:
+            keys = tuple(names.index(name) for name in hashable_columns(self.table, key))
+        return ShapePlan(self.table, positions, casts, keys, plan, rows, self.options.policies)
 
     def _match(self, schema: pa.Schema, source: str) -> tuple[tuple[int, ...], tuple[Column, ...]]:
         """Find the column of every source column, by name."""
@@ -227,18 +282,17 @@ class TablePlan:
                 )
 
     def _target(self, columns: tuple[Column, ...]) -> Target:
-        options = self.options
-        key = None
-        if options.on_conflict is not OnConflict.ERROR:
-            key = self.table.conflict_key(options.conflict_target)
+        on_conflict, key = self.options.on_conflict, self.key
+        if key is not None:
             absent = [n for n in key.columns if n not in {c.name for c in columns}]
             if absent:
                 raise InputError(
                     f"the data have no column {', '.join(map(repr, absent))}, which key {key.name}"
-                    f" of table {self.table.name} needs for on_conflict={options.on_conflict}"
+                    f" of table {self.table.name} needs for on_conflict={on_conflict}"
                 )
-        shared = options.transaction != "chunk"
-        return Target(self.table, columns, options.on_conflict, key, shared)
+        return Target(
+            self.table, columns, on_conflict, None if on_conflict is OnConflict.ERROR else key
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +308,13 @@ class LoadPlan:
         return replace(self, notices=self.notices + notices)
 
 
-def plan_table(table: Table, metric: str | None, options: LoadOptions) -> TablePlan:
-    """Choose the strategy for a table. Raises TableError for a table with rewrite rules."""
+def plan_table(
+    table: Table, metric: str | None, options: LoadOptions, load_id: str = ""
+) -> TablePlan:
+    """Choose the strategy for a table.
+
+    Raises TableError for a table with rewrite rules, or without the key that the options need.
+    """
     if table.rules:
         raise TableError(
             f"table {table.name} has the rule {table.rules[0]!r}: INSERT obeys rules and COPY does"
@@ -264,8 +323,30 @@ def plan_table(table: Table, metric: str | None, options: LoadOptions) -> TableP
     strategy, reason = options.strategy_name, "as asked"
     if strategy == "auto":
         strategy, reason = choose_strategy(table, options.on_conflict)
-    return TablePlan(
-        table, metric, options, strategy, reason, options.chunk_size_for(table, metric)
+    once = None
+    if options.one_of_each_key is not None:
+        if strategy not in ("copy", "optimistic"):
+            raise ConfigError(
+                f"dedup over a whole load goes through COPY; strategy {strategy} ({reason}) cannot"
+            )
+        strategy, reason = "copy", "through a table of the keys written so far"
+        once = Once(
+            table.conflict_key(options.conflict_target),
+            keys_table(options.ledger_schema, load_id, table),
+            options.one_of_each_key == "last",
+        )
+    rows = options.chunk_size_for(table, metric)
+    return TablePlan(table, metric, options, strategy, reason, rows, once)
+
+
+def order_notice(plan: TablePlan) -> str | None:
+    """What to say where several writers have to take turns, else None."""
+    key = plan.key
+    if key is None or plan.options.writers == 1 or hashable_columns(plan.table, key):
+        return None
+    return (
+        f"table {plan.table.name}: one chunk at a time, because only the server can tell the keys"
+        f" of {key.name} apart"
     )
 
 

@@ -13,13 +13,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts, Span
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status
+from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadPlan, ShapePlan
 from batchbench.errors import BatchbenchError, Failure, ServerError, TableError, WriteError
 from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Listener, Notice
@@ -63,6 +64,7 @@ class Surroundings:
     epoch: int
     asks_status: bool
     rng: random.Random
+    orphans: Orphans = field(default_factory=Orphans)
 
 
 async def reconnect(surroundings: Surroundings) -> Session:
@@ -106,7 +108,6 @@ class ChunkWriter:
         self._replay: list[Span] = []  # the same, where they can be written again
         self._chunks_open = 0
         self._prepared: set[ShapePlan] = set()
-        self._orphans: list[Span] = []
         self._retries = self._deaths = 0
         self._stale = self._careful = False
         self.recovered = False
@@ -120,6 +121,8 @@ class ChunkWriter:
         """Write a chunk's rows and settle what became of them; commit a full transaction."""
         started, before = time.perf_counter(), self._s.accounts.written
         await self._s.accounts.take(chunk)
+        for orphan in self._s.orphans.overtaken_by(chunk):
+            await self._s.accounts.reject(orphan.span, orphan.error)
         byte_count = 0
         if chunk.payload is not None:
             byte_count = chunk.payload.byte_count
@@ -141,17 +144,17 @@ class ChunkWriter:
         return self._last_seen.evidence if self._last_seen is not None else None
 
     @property
-    def orphan_count(self) -> int:
-        """Rows whose parent was missing."""
-        return len(self._orphans)
+    def keeps_rows(self) -> bool:
+        """Whether chunks of the open transaction are kept, to be written again if it fails."""
+        return bool(self._replay)
 
     async def retry_orphans(self, *, last_chance: bool) -> None:
         """Try the rows whose parent was missing once more; those that fail stay orphans, or are
         rejected at their last chance. To be called when all writers have committed: the parents
         may be theirs.
         """
-        orphans, self._orphans = self._orphans, []
-        await self._write_all(deque(orphans), last_chance=last_chance)
+        orphans = deque(orphan.span for orphan in self._s.orphans.take())
+        await self._write_all(orphans, last_chance=last_chance)
 
     async def commit(self) -> None:
         """Commit the open transaction, if any; write it again where that failed."""
@@ -195,7 +198,13 @@ class ChunkWriter:
             self._at_savepoint = True
         plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.shape.chunk_rows
         self.sent = True
-        written = await self._within(plan.write(session, payload, full=full))
+        alone = self._chunks_together == 1 and not self._uses_savepoints
+        written = await self._within(plan.write(session, payload, full=full, alone=alone))
+        if not 0 <= written.row_count <= span.row_count:  # the accounts would be wrong
+            raise BatchbenchError(
+                f"table {span.chunk.table}: the server says that it wrote {written.row_count:,} of"
+                f" {span.row_count:,}; nothing of this transaction was committed"
+            )
         if self._uses_savepoints:  # a constraint that waits for the COMMIT would fail all spans
             await self._within(
                 session.run(
@@ -204,10 +213,10 @@ class ChunkWriter:
                 )
             )
             self._at_savepoint = False
-        self._s.accounts.written += written
+        self._s.accounts.written += written.row_count
         if plan.guard:
             self._guards[plan.guard] = None
-        self._parts.append(span.part(written, self._options.on_conflict))
+        self._parts.append(span.part(written))
         if self._options.transaction != "batch":
             self._replay.append(span)
 
@@ -377,9 +386,8 @@ class ChunkWriter:
             self._split(error, todo)
             return
         span = todo.popleft()
-        if error.sqlstate == _FOREIGN_KEY and not last_chance:
-            self._orphans.append(Span(span.chunk.only(span.offset), 0, 1))
-        else:
+        waits = error.sqlstate == _FOREIGN_KEY and not last_chance
+        if not (waits and self._s.orphans.keep(span, error)):
             await self._s.accounts.reject(span, error)
 
     def _split(self, error: WriteError, todo: deque[Span]) -> None:

@@ -34,14 +34,12 @@ class Target:
 
     columns: those that the rows bring, in the rows' order.
     key: the unique key that ON CONFLICT names; None under OnConflict.ERROR.
-    shared_transaction: whether one transaction takes several chunks.
     """
 
     table: Table
     columns: tuple[Column, ...]
     on_conflict: OnConflict = OnConflict.ERROR
     key: UniqueKey | None = None
-    shared_transaction: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,17 @@ class Payload:
     byte_count: int
     parameters: Sequence[bytes | None] = ()
     stream: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the server made of a chunk. row_count: rows written, by the command tag. duplicates:
+    rows left out for their key. The chunk's other rows it dropped without an error, as a BEFORE
+    trigger may.
+    """
+
+    row_count: int
+    duplicates: int = 0
 
 
 class ChunkPlan(Protocol):
@@ -73,9 +82,13 @@ class ChunkPlan(Protocol):
     def encode(self, fields: Sequence[Field]) -> Payload:
         """Encode a chunk, one field a column of the target. Pure; runs in a thread."""
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
-        """Write a chunk inside the open transaction; return how many rows the server says it
-        wrote. full: whether more chunks of this row count are likely (worth preparing).
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
+        """Write a chunk inside the open transaction.
+
+        full: whether more chunks of this row count are likely (worth preparing).
+        alone: whether nothing else is written in this transaction.
         Raises WriteError.
         """
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.strategies import Payload, Target
+from batchbench.strategies import Payload, Target, Written
 from batchbench.strategies.sql import (
+    absent_key,
     column_list,
     insert_into,
     on_conflict,
+    same_key,
     select_rows,
     table_guard,
 )
@@ -62,9 +64,11 @@ class CopyPlan:
     def encode(self, fields: Sequence[Field]) -> Payload:
         return _stream(fields)
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
         names = [column.name for column in self.target.columns]
-        return await session.copy(self.target.table.name, names, payload.stream)
+        return Written(await session.copy(self.target.table.name, names, payload.stream))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +106,45 @@ class StagedCopyPlan:
     def encode(self, fields: Sequence[Field]) -> Payload:
         return _stream(fields)
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
         names = tuple(quote(column.name) for column in self.target.columns)
-        await session.copy(
-            self.stage,
-            [column.name for column in self.target.columns],
-            payload.stream,
-        )
+        await self.fill(session, payload)
         # Rows of one COPY into an empty table stand in input order, so ctid grows with it.
         rows = select_rows(self.target, self.stage.sql, names, "ctid")
         written = await session.execute(
             Statement(f"{insert_into(self.target)} {rows}{on_conflict(self.target)}", ()), []
         )
-        if self.target.shared_transaction:
+        return await self.settle(session, payload, written, alone=alone)
+
+    async def settle(
+        self, session: Session, payload: Payload, written: int, *, alone: bool
+    ) -> Written:
+        """Tell duplicates from rows that a trigger dropped, and empty the temporary table."""
+        left = payload.row_count - written
+        dropped = 0
+        if left and self.target.table.before_triggers:
+            dropped = int((await session.fetch(self._dropped_sql))[0][0] or 0)
+        if not alone:
             await session.run(f"TRUNCATE {self.stage.sql}")
-        return written
+        return Written(written, left - min(dropped, left))
+
+    @property
+    def _dropped_sql(self) -> str:
+        """Rows of the chunk whose key the table has not."""
+        key = self.target.key
+        if key is None:
+            return "SELECT '0'"
+        names = tuple(f"s.{quote(column.name)}" for column in self.target.columns)
+        same = same_key(self.target, key, "t", "s")
+        absent = absent_key(self.target, key, names) or "false"
+        return (
+            f"SELECT count(*)::text FROM {self.stage.sql} s WHERE NOT ({absent})"
+            f" AND NOT EXISTS (SELECT FROM {self.target.table.sql} t WHERE {same})"
+        )
+
+    async def fill(self, session: Session, payload: Payload) -> None:
+        """COPY a chunk into the temporary table."""
+        names = [column.name for column in self.target.columns]
+        await session.copy(self.stage, names, payload.stream)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from batchbench.drivers import Session
 from batchbench.errors import WriteError
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.strategies import ChunkPlan, Payload, Target
+from batchbench.strategies import ChunkPlan, Payload, Target, Written
 from batchbench.strategies.copy import CopyPlan, StagedCopyPlan
 from batchbench.wire import Field
 
 _SAVEPOINT = "batchbench_optimistic"
 _UNIQUE_VIOLATION = "23505"
+_DEADLOCK = "40P01"
 _LONGEST_PAUSE = 64
 
 
@@ -80,18 +81,22 @@ class OptimisticPlan:
     def encode(self, fields: Sequence[Field]) -> Payload:
         return self.direct.encode(fields)
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
         if not self.luck.try_it():
-            return await self.staged.write(session, payload, full=full)
+            return await self.staged.write(session, payload, full=full, alone=alone)
         await session.run(f"SAVEPOINT {_SAVEPOINT}")
         try:
-            written = await self.direct.write(session, payload, full=full)
+            written = await self.direct.write(session, payload, full=full, alone=alone)
         except WriteError as error:
+            if error.sqlstate == _DEADLOCK:  # the next try is in the order of the keys
+                self.luck.learn(worked=False)
             if error.sqlstate != _UNIQUE_VIOLATION:
                 raise
             self.luck.learn(worked=False)
             await session.run(f"ROLLBACK TO {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
-            return await self.staged.write(session, payload, full=full)
+            return await self.staged.write(session, payload, full=full, alone=alone)
         await session.run(f"RELEASE SAVEPOINT {_SAVEPOINT}")
         self.luck.learn(worked=True)
         return written

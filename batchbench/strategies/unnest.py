@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from batchbench.drivers import Session, Statement
 from batchbench.errors import TableError
 from batchbench.limits import ParameterUse, unnest_use
-from batchbench.strategies import Payload, Target
-from batchbench.strategies.sql import insert_into, on_conflict, select_rows, table_guard
+from batchbench.strategies import Payload, Target, Written
+from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
 from batchbench.wire import Field, array_parameter, record_array_parameter
 
 
@@ -62,8 +62,12 @@ class UnnestPlan:
         ]
         return Payload(fields[0].row_count, sum(map(len, parameters)), parameters)
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
-        return await session.execute(self.statement, payload.parameters)
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
+        return counted(
+            self.target, payload, await session.execute(self.statement, payload.parameters)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,12 @@ class UnnestRecordsPlan:
         )
         return Payload(fields[0].row_count, len(parameter), [parameter])
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
-        return await session.execute(self.statement, payload.parameters)
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
+        return counted(
+            self.target, payload, await session.execute(self.statement, payload.parameters)
+        )
 
 
 def _columns_statement(target: Target) -> Statement:

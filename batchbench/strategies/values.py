@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
-from batchbench.strategies import OnConflict, Payload, Target
-from batchbench.strategies.sql import insert_into, on_conflict, select_rows, table_guard
+from batchbench.strategies import Payload, Target, Written
+from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
 from batchbench.wire import Field, scalar_parameters
 
 
@@ -50,15 +50,17 @@ class ValuesPlan:
         byte_count = sum(len(value) for value in parameters if value is not None)
         return Payload(row_count, byte_count, parameters)
 
-    async def write(self, session: Session, payload: Payload, *, full: bool) -> int:
+    async def write(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
         statement = _statement(self.target, payload.row_count, full)
-        return await session.execute(statement, payload.parameters)
+        return counted(self.target, payload, await session.execute(statement, payload.parameters))
 
 
 @lru_cache(maxsize=64)
 def _statement(target: Target, row_count: int, reused: bool) -> Statement:
     width = len(target.columns)
-    if target.on_conflict is OnConflict.UPDATE:
+    if target.key is not None:
         oids = tuple(column.type.oid for column in target.columns)
         source = _numbered_rows(target, row_count)
     else:  # the server infers what the columns were declared with, domains included
@@ -72,7 +74,7 @@ def _statement(target: Target, row_count: int, reused: bool) -> Statement:
 
 
 def _numbered_rows(target: Target, row_count: int) -> str:
-    """The rows with their input order, for the choice of the last one of each key."""
+    """The rows with their input order, for their order and the choice of one a key."""
     width = len(target.columns)
     casts = [f"::{column.type.sql}" for column in target.columns]
     rows = ", ".join(
