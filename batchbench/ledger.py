@@ -106,12 +106,20 @@ class Ledger:
             " COMMIT".replace("4711_2611", "47112611")
         )
 
-    async def open_load(self, session: Session, load_id: str, fingerprint: str) -> int:
-        """Enter a new load, or take over an old one; return the epoch, which grows with each
-        start. An earlier start that lives on can commit nothing more from then on, and what it
-        was committing has ended.
+    async def enter_load(self, session: Session, load_id: str, fingerprint: str) -> int:
+        """Enter a new load; return its epoch. On disk at once: whoever knows the id may resume."""
+        system = await system_identifier(session)
+        await session.run(
+            f"INSERT INTO {self._loads} (load_id, fingerprint, system_identifier, epoch)"
+            f" VALUES ({literal(load_id)}, {literal(fingerprint)}, {literal(system)}, 1)"
+        )
+        return 1
 
-        Raises ConfigError where the old one read another source or ran on another server.
+    async def take_over(self, session: Session, load_id: str, fingerprint: str) -> int:
+        """Go on with an old load; return the epoch, which grows with each start. An earlier start
+        that lives on can commit nothing more from then on, and what it was committing has ended.
+
+        Raises ConfigError where it is not known, read another source or ran on another server.
         """
         system = await system_identifier(session)
         rows = await session.fetch(
@@ -119,16 +127,13 @@ class Ledger:
             load_id,
         )
         if not rows:
-            await session.run(
-                f"INSERT INTO {self._loads} (load_id, fingerprint, system_identifier)"
-                f" VALUES ({literal(load_id)}, {literal(fingerprint)}, {literal(system)})"
-            )
-        elif rows[0][0] != fingerprint:
+            raise ConfigError(f"the ledger knows no load {load_id}; check the id")
+        if rows[0][0] != fingerprint:
             raise ConfigError(
                 f"load {load_id} read other files (or they have changed since): resume it with the"
                 " same files, unchanged"
             )
-        elif rows[0][1] != system:
+        if rows[0][1] != system:
             raise ConfigError(
                 f"load {load_id} ran on another server (another system identifier); a resumed load"
                 " needs the server that holds its rows"
@@ -153,13 +158,6 @@ class Ledger:
             f" {literal(load_id)}) = {epoch} THEN ''"
             " ELSE pg_catalog.current_setting('batchbench.load_was_taken_over') END"
         )
-
-    async def known(self, session: Session, load_id: str) -> bool:
-        """Whether a load of that id was entered."""
-        rows = await session.fetch(
-            f"SELECT load_id FROM {self._loads} WHERE load_id = $1::text", load_id
-        )
-        return bool(rows)
 
     async def parts(self, session: Session, load_id: str) -> list[Part]:
         """What a load has committed so far."""
@@ -195,10 +193,13 @@ class Ledger:
         return bool(rows)
 
     async def close_load(self, session: Session, load_id: str, state: str) -> None:
-        """Enter how a load ended: "done" or "stopped"."""
+        """Enter how a load ended: "done" or "stopped". A crash right after it may undo the entry,
+        never a part.
+        """
         await session.run(
-            f"UPDATE {self._loads} SET ended_at = now(), state = {literal(state)}"
-            f" WHERE load_id = {literal(load_id)}"
+            f"BEGIN; SET LOCAL synchronous_commit = off; UPDATE {self._loads}"
+            f" SET ended_at = now(), state = {literal(state)}"
+            f" WHERE load_id = {literal(load_id)}; COMMIT"
         )
 
     async def loads(self, session: Session) -> list[LoadEntry]:

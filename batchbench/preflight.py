@@ -141,6 +141,8 @@ _SEQUENCE_SHARE = 0.8
 
 async def sequence_notices(session: Session, table: Table) -> list[str]:
     """Sequences of a table that are near their end. A conflicting row takes a number too."""
+    if not any(c.identity or "nextval(" in (c.default or "") for c in table.columns):
+        return []
     rows = await session.fetch(_SEQUENCES_SQL, table.sql)
     return [
         f"table {table.name}: the sequence of {column} is at {int(last):,} of {int(most):,};"

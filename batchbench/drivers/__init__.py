@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -61,6 +61,16 @@ class Statement:
     reused: bool = True
 
 
+class Pieces(Protocol):
+    """A byte stream in pieces; `batchbench.wire.CopyStream` is one."""
+
+    def ready(self) -> Sequence[bytes | memoryview]:
+        """What begins the stream and is there already."""
+
+    def rest(self) -> Iterator[bytes | memoryview] | None:
+        """What follows; reading it blocks. None: nothing."""
+
+
 class Session(Protocol):
     """One connection, used by one task at a time.
 
@@ -81,10 +91,11 @@ class Session(Protocol):
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         """Run a statement with binary parameters; return the row count of its command tag."""
 
-    async def copy(
-        self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
-    ) -> int:
-        """COPY a binary stream into a table; return the row count of the command tag."""
+    async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
+        """COPY a binary stream into a table; return the row count of the command tag.
+
+        The stream is encoded in a thread, each piece while the one before is sent.
+        """
 
     async def begin(self, then: str = "") -> None:
         """Open a transaction, and run `then` in it, in one message."""
@@ -132,6 +143,28 @@ async def within(session: Session, limit_s: float, step: Awaitable[T]) -> T:
         return await step
     finally:
         watchdog.cancel()
+
+
+async def ahead(items: Iterator[T]) -> AsyncIterator[T]:
+    """Items of an iterator that blocks: each is made in a thread, while the one before is used."""
+    coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
+    try:
+        while (item := await coming) is not None:
+            coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
+            yield item
+    finally:
+        await asyncio.wait([coming])  # a thread cannot be cancelled
+
+
+async def pieces_of(stream: Pieces) -> AsyncIterator[bytes | memoryview]:
+    """The pieces of a stream; those that must be encoded first are so in a thread, ahead of use."""
+    for piece in stream.ready():
+        yield piece
+    reading = stream.rest()
+    if reading is None:
+        return
+    async for piece in ahead(reading):
+        yield piece
 
 
 async def read_table(session: Session, name: TableName) -> Table:

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from batchbench.drivers import Statement
+from batchbench.drivers import Pieces, Statement, pieces_of
 from batchbench.drivers.address import asyncpg_uri, shown
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
 from batchbench.table import TableName
@@ -68,9 +68,7 @@ class AsyncpgSession:
             await prepared.fetch(*parameters)
             return _tag_rows(prepared.get_statusmsg())
 
-    async def copy(
-        self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
-    ) -> int:
+    async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         with _translated(self._connection):
             tag = await self._connection.copy_to_table(
                 table.table,
@@ -140,9 +138,9 @@ def _encode_text(value: bytes | str) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-async def _messages(stream: Sequence[bytes | memoryview]) -> AsyncIterator[memoryview]:
+async def _messages(stream: Pieces) -> AsyncIterator[memoryview]:
     """Cut a stream into messages of bounded size, so that asyncpg's flow control can act."""
-    for part in stream:
+    async for part in pieces_of(stream):
         view = memoryview(part)
         for start in range(0, len(view), _COPY_MESSAGE_BYTES):
             yield view[start : start + _COPY_MESSAGE_BYTES]

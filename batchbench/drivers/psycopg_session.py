@@ -17,7 +17,7 @@ import psycopg
 from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 
-from batchbench.drivers import Statement
+from batchbench.drivers import Pieces, Statement, pieces_of
 from batchbench.drivers.address import parameters, shown
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
 from batchbench.errors import WriteError
@@ -89,16 +89,14 @@ class PsycopgSession:
                 )
         return (await self._result()).command_tuples or 0
 
-    async def copy(
-        self, table: TableName, columns: Sequence[str], stream: Sequence[bytes | memoryview]
-    ) -> int:
+    async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         names = ", ".join(quote(name) for name in columns)
         sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)".encode()
         with _translated():
             try:
                 async with self._connection.cursor() as cursor:
                     async with cursor.copy(sql) as copy:
-                        for part in stream:
+                        async for part in pieces_of(stream):
                             await copy.write(part)
                     return cursor.rowcount
             except ValueError as error:  # psycopg's copy_end where the server has hung up

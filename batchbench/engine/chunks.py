@@ -20,9 +20,6 @@ from batchbench.strategies import Payload
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 65_536
 
-# A parameter is a bytes object in a list: its header and the list's slot.
-_OBJECT_BYTES = 48
-
 # A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
 _MOST_CHUNK_BYTES = 256 << 20
 
@@ -61,7 +58,7 @@ class Chunk:
         """Bytes that a chunk holds while in flight: what was read, and what it became."""
         held = int(self.rows.nbytes) + sum(int(values.nbytes) for values in self.values)
         if self.payload is not None:
-            held += self.payload.byte_count + _OBJECT_BYTES * len(self.payload.parameters)
+            held += self.payload.held_bytes
         if self.keys is not None:
             held += 2 * self.keys.nbytes  # and sorted, see lanes
         return held

@@ -17,19 +17,17 @@ from batchbench.errors import WriteError
 _FENCE_MS = 5_000
 
 # What a recovery changes, as far as an ordinary role can see it on 15 and newer.
-_EVIDENCE_SQL = """
-SELECT concat_ws('|', pg_catalog.pg_postmaster_start_time(),
+_EVIDENCE = """concat_ws('|', pg_catalog.pg_postmaster_start_time(),
   (SELECT stats_reset FROM pg_catalog.pg_stat_wal),
   (SELECT stats_reset FROM pg_catalog.pg_stat_archiver),
   (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter),
   (SELECT system_identifier FROM pg_catalog.pg_control_system()),
   CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
-    ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END)
-"""
+    ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END)"""
 
 _BACKEND_SQL = """
-SELECT pid::text, backend_start::text FROM pg_catalog.pg_stat_activity
-WHERE pid = pg_catalog.pg_backend_pid()
+SELECT pid::text, backend_start::text, pg_catalog.current_setting('synchronous_commit'), {}
+FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()
 """
 
 # The start tells a backend from a later one that got the same pid: nobody else's is ended.
@@ -41,6 +39,12 @@ FROM pg_catalog.pg_stat_activity WHERE pid = $1::text::int4 AND backend_start::t
 _ALIVE_SQL = """
 SELECT pid::text FROM pg_catalog.pg_stat_activity
 WHERE pid = $1::text::int4 AND backend_start::text = $2::text
+"""
+
+
+_WAIT_SQL = """
+SELECT coalesce(wait_event_type || ' ' || wait_event, 'nothing')
+FROM pg_catalog.pg_stat_activity WHERE pid = $1::text::int4
 """
 
 
@@ -56,29 +60,26 @@ class Fate(StrEnum):
 class Backend:
     """A server process, and what the server showed of itself when the session began.
 
+    commit_mode: its synchronous_commit.
     evidence: differs after any recovery; "" where this role may not see enough to tell.
     """
 
     pid: str
     started_at: str
+    commit_mode: str
     evidence: str
 
 
 async def look(session: Session) -> Backend:
     """Who serves this session, and the evidence."""
-    pid, started_at = (await session.fetch(_BACKEND_SQL))[0]
-    return Backend(pid or "", started_at or "", await evidence(session))
-
-
-async def evidence(session: Session) -> str:
-    """A text that differs after any recovery; "" where this role may not see enough."""
     try:
-        return (await session.fetch(_EVIDENCE_SQL))[0][0] or ""
+        rows = await session.fetch(_BACKEND_SQL.format(_EVIDENCE))
     except WriteError as error:
         if error.fate_unknown:
             raise
         await session.rollback()
-        return ""
+        rows = await session.fetch(_BACKEND_SQL.format("''"))
+    return Backend(*(value or "" for value in rows[0]))
 
 
 async def fence(session: Session, backend: Backend) -> bool:
@@ -93,8 +94,14 @@ async def transaction_status(session: Session, xid: str, before: Backend) -> Fat
     before: as seen before the transaction began.
     """
     status = (await session.fetch("SELECT pg_catalog.pg_xact_status($1::text::xid8)", xid))[0][0]
-    if not before.evidence or await evidence(session) != before.evidence:
+    if not before.evidence or (await look(session)).evidence != before.evidence:
         return Fate.UNKNOWN
     if status == "committed":
         return Fate.COMMITTED
     return Fate.ABORTED if status == "aborted" else Fate.UNKNOWN
+
+
+async def wait_event(session: Session, backend: Backend) -> str:
+    """What a backend waits for, in the server's words."""
+    rows = await session.fetch(_WAIT_SQL, backend.pid)
+    return (rows[0][0] if rows else None) or "nothing"

@@ -10,7 +10,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from batchbench import wire
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
@@ -21,6 +20,7 @@ from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.limits import chunk_rows
 from batchbench.strategies import (
     ChunkPlan,
+    Columns,
     OnConflict,
     Payload,
     Target,
@@ -203,8 +203,8 @@ class ShapePlan:
 
     def encode(self, values: Sequence[pa.Array]) -> Payload:
         """Encode canonical columns as one chunk."""
-        fields = [wire.field(v, c.column.type) for v, c in zip(values, self.casts, strict=True)]
-        return self.chunk_plan.encode(fields)
+        types = [cast.column.type for cast in self.casts]
+        return self.chunk_plan.encode(Columns(values, types))
 
 
 @dataclass(frozen=True, slots=True)

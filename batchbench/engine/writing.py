@@ -19,7 +19,7 @@ from typing import TypeVar
 from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts, Span
 from batchbench.engine.chunks import Chunk
-from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status
+from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status, wait_event
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadPlan, ShapePlan
 from batchbench.errors import BatchbenchError, Failure, ServerError, TableError, WriteError
@@ -38,15 +38,10 @@ _DEATHS = 2
 
 _FATE_TRIES = 3
 _SLOW_COMMIT_S = 5.0
-_WAIT_SQL = """
-SELECT coalesce(wait_event_type || ' ' || wait_event, 'nothing')
-FROM pg_catalog.pg_stat_activity WHERE pid = $1::text::int4
-"""
 _FOREIGN_KEY = "23503"
 _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
 _SAVEPOINT = "batchbench_span"
-_COMMIT_MODE = "SELECT pg_catalog.current_setting('synchronous_commit')"
 _WEAK_MODES = ("off", "local", "remote_write")
 
 
@@ -125,8 +120,8 @@ class ChunkWriter:
             await self._s.accounts.reject(orphan.span, orphan.error)
         byte_count = 0
         if chunk.payload is not None:
-            byte_count = chunk.payload.byte_count
             await self._write_all(deque([Span(chunk, 0, chunk.row_count)]))
+            byte_count = chunk.payload.byte_count
         self._chunks_open += 1
         if self._chunks_open >= self._chunks_together:
             await self.commit()
@@ -137,6 +132,11 @@ class ChunkWriter:
         self._s.emit(
             ChunkWritten(chunk.table, chunk.location, len(chunk.rows), written, byte_count, seconds)
         )
+
+    @property
+    def idle_session(self) -> Session | None:
+        """The connection, where there is one with no transaction open."""
+        return None if self._in_transaction else self._session
 
     @property
     def last_evidence(self) -> str | None:
@@ -276,8 +276,7 @@ class ChunkWriter:
         try:
             session = await connect(self._options.driver_name, self._s.dsn)
             try:
-                wait = within(session, _SLOW_COMMIT_S, session.fetch(_WAIT_SQL, self._backend.pid))
-                event = (await wait or [("nothing",)])[0][0]
+                event = await within(session, _SLOW_COMMIT_S, wait_event(session, self._backend))
             finally:
                 await session.close()
         except BatchbenchError:
@@ -460,9 +459,9 @@ class ChunkWriter:
         self._last_seen = self._backend
         if before is not None and before.evidence != self._backend.evidence:
             self.recovered = True
-        mode = (await self._within(session.fetch(_COMMIT_MODE)))[0][0]
         settings = []
-        if self._options.durability == "full" and mode in _WEAK_MODES:
+        weak = self._backend.commit_mode in _WEAK_MODES
+        if self._options.durability == "full" and weak:
             settings.append("SET LOCAL synchronous_commit = on")
         if self._s.ledger is not None:
             settings.append(self._s.ledger.hold_sql(self._s.load_id))

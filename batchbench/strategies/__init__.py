@@ -13,11 +13,16 @@ from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Protocol
 
+import pyarrow as pa
+
 from batchbench.drivers import Session
 from batchbench.errors import ConfigError
 from batchbench.limits import ParameterUse
-from batchbench.table import Column, Table, UniqueKey
-from batchbench.wire import Field
+from batchbench.table import Column, PgType, Table, UniqueKey
+from batchbench.wire import CopyStream, Field, field
+
+# A parameter is a bytes object in a list: its header and the list's slot.
+_OBJECT_BYTES = 48
 
 
 class OnConflict(StrEnum):
@@ -43,13 +48,54 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """A chunk's columns in canonical form (see `batchbench.casts`), to be encoded.
+
+    values: of equal length, one array a column of the target; types: theirs on the wire.
+    """
+
+    values: Sequence[pa.Array]
+    types: Sequence[PgType]
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the chunk."""
+        return len(self.values[0])
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes that the values take here, about what they take on the wire."""
+        return sum(int(values.nbytes) for values in self.values)
+
+    def fields(self, offset: int = 0, row_count: int | None = None) -> list[Field]:
+        """Some rows, or all, as the wire has them."""
+        return [
+            field(values.slice(offset, row_count), type_)
+            for values, type_ in zip(self.values, self.types, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Payload:
-    """An encoded chunk: parameters of a statement, or a COPY stream; and its size in bytes."""
+    """An encoded chunk: parameters of a statement, or a COPY stream."""
 
     row_count: int
-    byte_count: int
     parameters: Sequence[bytes | None] = ()
-    stream: Sequence[bytes | memoryview] = ()
+    stream: CopyStream | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of it on the wire; of a stream, what was sent of it the last time."""
+        if self.stream is not None:
+            return self.stream.byte_count
+        return sum(len(value) for value in self.parameters if value is not None)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that it takes at most."""
+        if self.stream is not None:
+            return self.stream.held_bytes
+        return self.byte_count + _OBJECT_BYTES * len(self.parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +125,8 @@ class ChunkPlan(Protocol):
     async def prepare(self, session: Session) -> None:
         """Called once a session, outside a transaction, before the first chunk."""
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
-        """Encode a chunk, one field a column of the target. Pure; runs in a thread."""
+    def encode(self, columns: Columns) -> Payload:
+        """Encode a chunk, one column a column of the target. Pure; runs in a thread."""
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.strategies import Payload, Target, Written
+from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.sql import (
     absent_key,
     column_list,
@@ -19,7 +18,7 @@ from batchbench.strategies.sql import (
     table_guard,
 )
 from batchbench.table import TableName, quote
-from batchbench.wire import COPY_HEADER, COPY_TRAILER, Field, copy_rows
+from batchbench.wire import CopyStream
 
 
 class CopyStrategy:
@@ -37,11 +36,17 @@ class CopyStrategy:
         return CopyPlan(target) if target.key is None else StagedCopyPlan(target)
 
 
-def _stream(fields: Sequence[Field]) -> Payload:
-    rows = copy_rows(fields)
-    byte_count = len(COPY_HEADER) + len(rows) + len(COPY_TRAILER)
-    stream = (COPY_HEADER, rows, COPY_TRAILER)
-    return Payload(fields[0].row_count, byte_count, stream=stream)
+def copy_payload(columns: Columns) -> Payload:
+    """A chunk as a COPY stream."""
+    stream = CopyStream(columns.fields, columns.row_count, columns.byte_count)
+    return Payload(columns.row_count, stream=stream)
+
+
+async def copy_into(table: TableName, target: Target, session: Session, payload: Payload) -> int:
+    """COPY a chunk of the target's columns into a table; return the rows of the command tag."""
+    if payload.stream is None:
+        raise AssertionError("a payload for COPY was encoded as a stream")
+    return await session.copy(table, [column.name for column in target.columns], payload.stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,13 @@ class CopyPlan:
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare."""
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
-        return _stream(fields)
+    def encode(self, columns: Columns) -> Payload:
+        return copy_payload(columns)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
     ) -> Written:
-        names = [column.name for column in self.target.columns]
-        return Written(await session.copy(self.target.table.name, names, payload.stream))
+        return Written(await copy_into(self.target.table.name, self.target, session, payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,8 @@ class StagedCopyPlan:
             " WITH NO DATA"
         )
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
-        return _stream(fields)
+    def encode(self, columns: Columns) -> Payload:
+        return copy_payload(columns)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
@@ -146,5 +150,4 @@ class StagedCopyPlan:
 
     async def fill(self, session: Session, payload: Payload) -> None:
         """COPY a chunk into the temporary table."""
-        names = [column.name for column in self.target.columns]
-        await session.copy(self.stage, names, payload.stream)
+        await copy_into(self.stage, self.target, session, payload)

@@ -10,13 +10,12 @@ chunk that is written again, or a load that is resumed, finds what it left.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.strategies import Payload, Target, Written
+from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.copy import StagedCopyPlan
 from batchbench.strategies.sql import (
     absent_key,
@@ -27,7 +26,6 @@ from batchbench.strategies.sql import (
     same_key,
 )
 from batchbench.table import Table, TableName, UniqueKey, quote
-from batchbench.wire import Field
 
 _PREFIX = "keys_"
 
@@ -93,8 +91,8 @@ class OncePlan:
     async def prepare(self, session: Session) -> None:
         await self.staged.prepare(session)
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
-        return self.staged.encode(fields)
+    def encode(self, columns: Columns) -> Payload:
+        return self.staged.encode(columns)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

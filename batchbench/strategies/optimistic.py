@@ -7,15 +7,13 @@ chunks fail, trying costs time and leaves dead rows behind, so it is tried less 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batchbench.drivers import Session
 from batchbench.errors import WriteError
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.strategies import ChunkPlan, Payload, Target, Written
+from batchbench.strategies import ChunkPlan, Columns, Payload, Target, Written
 from batchbench.strategies.copy import CopyPlan, StagedCopyPlan
-from batchbench.wire import Field
 
 _SAVEPOINT = "batchbench_optimistic"
 _UNIQUE_VIOLATION = "23505"
@@ -78,8 +76,8 @@ class OptimisticPlan:
     async def prepare(self, session: Session) -> None:
         await self.staged.prepare(session)
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
-        return self.direct.encode(fields)
+    def encode(self, columns: Columns) -> Payload:
+        return self.direct.encode(columns)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

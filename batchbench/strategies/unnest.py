@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchbench.drivers import Session, Statement
 from batchbench.errors import TableError
 from batchbench.limits import ParameterUse, unnest_use
-from batchbench.strategies import Payload, Target, Written
+from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
-from batchbench.wire import Field, array_parameter, record_array_parameter
+from batchbench.wire import array_parameter, record_array_parameter
 
 
 class UnnestStrategy:
@@ -55,12 +54,12 @@ class UnnestPlan:
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
+    def encode(self, columns: Columns) -> Payload:
         parameters = [
             array_parameter(column, described.type)
-            for column, described in zip(fields, self.target.columns, strict=True)
+            for column, described in zip(columns.fields(), self.target.columns, strict=True)
         ]
-        return Payload(fields[0].row_count, sum(map(len, parameters)), parameters)
+        return Payload(columns.row_count, parameters)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
@@ -88,15 +87,16 @@ class UnnestRecordsPlan:
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
+    def encode(self, columns: Columns) -> Payload:
         table = self.target.table
-        named = {c.name: column for c, column in zip(self.target.columns, fields, strict=True)}
+        described = zip(self.target.columns, columns.fields(), strict=True)
+        named = {c.name: column for c, column in described}
         parameter = record_array_parameter(
             [named.get(column.name) for column in table.columns],
             [column.type_oid for column in table.columns],
             table.row_type_oid,
         )
-        return Payload(fields[0].row_count, len(parameter), [parameter])
+        return Payload(columns.row_count, [parameter])
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
-from batchbench.strategies import Payload, Target, Written
+from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
-from batchbench.wire import Field, scalar_parameters
+from batchbench.wire import scalar_parameters
 
 
 class ValuesStrategy:
@@ -42,13 +41,12 @@ class ValuesPlan:
     async def prepare(self, session: Session) -> None:
         """Nothing to prepare: the statement is, when it first runs."""
 
-    def encode(self, fields: Sequence[Field]) -> Payload:
-        row_count, column_count = fields[0].row_count, len(fields)
-        parameters: list[bytes | None] = [None] * (row_count * column_count)
+    def encode(self, columns: Columns) -> Payload:
+        fields = columns.fields()
+        parameters: list[bytes | None] = [None] * (columns.row_count * len(fields))
         for position, column in enumerate(fields):
-            parameters[position::column_count] = scalar_parameters(column)
-        byte_count = sum(len(value) for value in parameters if value is not None)
-        return Payload(row_count, byte_count, parameters)
+            parameters[position :: len(fields)] = scalar_parameters(column)
+        return Payload(columns.row_count, parameters)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -1,6 +1,6 @@
 """Columns -> PostgreSQL binary: COPY streams, array parameters, scalar parameters, rows.
 
-Sources: PostgreSQL documentation, COPY, "Binary Format"; array_recv in arrayfuncs.c; record_recv
+Sources: array_recv in arrayfuncs.c; record_recv
 in rowtypes.c.
 """
 
@@ -14,10 +14,12 @@ import numpy as np
 
 from batchbench.table import PgType
 from batchbench.wire.fields import Field, field, join_rows
+from batchbench.wire.stream import COPY_HEADER, COPY_TRAILER, CopyStream, copy_rows
 
 __all__ = [
     "COPY_HEADER",
     "COPY_TRAILER",
+    "CopyStream",
     "Field",
     "array_parameter",
     "copy_rows",
@@ -25,18 +27,6 @@ __all__ = [
     "record_array_parameter",
     "scalar_parameters",
 ]
-
-COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-COPY_TRAILER = struct.pack(">h", -1)
-
-
-def copy_rows(fields: Sequence[Field]) -> memoryview:
-    """The rows of a binary COPY stream, without its header and trailer."""
-    row_count = fields[0].row_count
-    pieces: list[Any] = [np.full(row_count, len(fields), ">i2")]
-    for column in fields:
-        pieces += column.pieces()
-    return join_rows(pieces, row_count)
 
 
 def array_parameter(column: Field, element: PgType) -> bytes:
