@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from batchbench.accounting import LoadResult
 from batchbench.batch import Location
-from batchbench.casts import Fault
+from batchbench.casts import Cast, Fault
 from batchbench.deadletter import DeadLetter, Rejection
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.plan import LoadOptions
@@ -65,7 +65,11 @@ class Accounts:
     """One load's counts and rejected rows. Used on the event loop only."""
 
     def __init__(
-        self, result: LoadResult, options: LoadOptions, dead_letter: DeadLetter, emit: Listener
+        self,
+        result: LoadResult,
+        options: LoadOptions,
+        dead_letter: DeadLetter | None,
+        emit: Listener,
     ) -> None:
         self.result = result
         self.acknowledged: list[Part] = []
@@ -73,6 +77,15 @@ class Accounts:
         self._options = options
         self._dead_letter = dead_letter
         self._emit = emit
+
+    def took(self, seconds: float, byte_count: int) -> None:
+        """A chunk is done with."""
+        self.result.chunk_seconds.append(seconds)
+        self.result.byte_count += byte_count
+
+    def wrote(self, span: Span, written: Written) -> None:
+        """A span was written; it is not committed yet, and may have to be written again."""
+        self.written += written.row_count
 
     def committed(self, parts: Sequence[Part]) -> None:
         """A transaction was committed, now or by an earlier start."""
@@ -117,6 +130,8 @@ class Accounts:
                 f"{first.source}, row {first.row_number:,}: {first.reason} ({first.sqlstate});"
                 " to load the other rows, use --on-reject skip"
             )
+        if self._dead_letter is None:
+            raise AssertionError("rejected rows have to be written down somewhere")
         new = await asyncio.to_thread(self._dead_letter.write, rejections)
         self.result.counts(chunk.table).rejected += new
         self._emit(RowsRejected(chunk.table, len(rejections), rejections[0].sqlstate))
@@ -131,8 +146,13 @@ class Accounts:
         if total.rejected > allowed:
             raise TooManyRejectsError(
                 f"{total.rejected:,} of {total.read:,} rows read were rejected, more than"
-                f" --max-rejects allows; the reasons are in {self._dead_letter.path}"
+                f" --max-rejects allows; the reasons are in the dead letter"
             )
+
+
+def fault_reason(cast: Cast, fault: Fault) -> str:
+    """Why a value does not fit its column."""
+    return f"column {cast.column.name!r} ({cast.column.declared}): {fault.reason}"
 
 
 def _of_fault(chunk: Chunk, number: int, fault: Fault) -> Rejection:
@@ -143,7 +163,7 @@ def _of_fault(chunk: Chunk, number: int, fault: Fault) -> Rejection:
         row_number=place.first_row,
         table=chunk.table,
         sqlstate=fault.sqlstate,
-        reason=f"column {cast.column.name!r} ({cast.column.declared}): {fault.reason}",
+        reason=fault_reason(cast, fault),
         row=_row(chunk, fault.row),
         column=cast.column.name,
     )

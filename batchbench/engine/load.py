@@ -110,7 +110,7 @@ async def _prepare(
 ) -> Run:
     load_id = resume or uuid.uuid4().hex[:12]
     plan = await plan_load(session, source, tables, options, load_id)
-    ledger, plan = await _choose_ledger(session, options, plan, resume)
+    ledger, plan = await choose_ledger(session, options, plan, resume)
     result = LoadResult(load_id)
     for table_plan in plan.tables.values():
         result.counts(str(table_plan.table.name))
@@ -151,7 +151,7 @@ async def _prepare(
     return Run(source, surroundings, session, dead_letter, _covered(parts, dead_letter))
 
 
-async def _choose_ledger(
+async def choose_ledger(
     session: Session, options: LoadOptions, plan: LoadPlan, resume: str | None
 ) -> tuple[Ledger | None, LoadPlan]:
     """The ledger, made where it is missing, or None."""

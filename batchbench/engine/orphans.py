@@ -22,9 +22,11 @@ class Orphan:
 @dataclass(slots=True)
 class Orphans:
     """Of all writers of a load. Where the order of a key's rows matters, a row that could come
-    after a later one of its key is not kept.
+    after a later one of its key is not kept. waits: whether any is; there is no end to wait for
+    in a service.
     """
 
+    waits: bool = True
     _held: list[Orphan] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -33,6 +35,8 @@ class Orphans:
     def keep(self, span: Span, error: WriteError) -> bool:
         """Keep the only row of a span for later; False where it must be settled now."""
         chunk = span.chunk
+        if not self.waits:
+            return False
         if chunk.shape.keys is not None and (
             chunk.keys is None or np.count_nonzero(chunk.keys == chunk.keys[span.offset]) > 1
         ):

@@ -209,7 +209,10 @@ class ShapePlan:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """What a load does with one table. metric: the target's key in a source that fans out."""
+    """What a load does with one table. metric: the target's key in a source that fans out.
+
+    once: where one row of each key is to stay over the whole load. names_rows: see `Target`.
+    """
 
     table: Table
     metric: str | None
@@ -218,6 +221,7 @@ class TablePlan:
     reason: str
     configured_rows: int
     once: Once | None = None
+    names_rows: bool = False
 
     @property
     def key(self) -> UniqueKey | None:
@@ -290,9 +294,8 @@ class TablePlan:
                     f"the data have no column {', '.join(map(repr, absent))}, which key {key.name}"
                     f" of table {self.table.name} needs for on_conflict={on_conflict}"
                 )
-        return Target(
-            self.table, columns, on_conflict, None if on_conflict is OnConflict.ERROR else key
-        )
+        clashing = None if on_conflict is OnConflict.ERROR else key
+        return Target(self.table, columns, on_conflict, clashing, self.names_rows)
 
 
 @dataclass(frozen=True, slots=True)

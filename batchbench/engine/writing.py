@@ -126,8 +126,7 @@ class ChunkWriter:
         if self._chunks_open >= self._chunks_together:
             await self.commit()
         seconds = time.perf_counter() - started
-        self._s.accounts.result.chunk_seconds.append(seconds)
-        self._s.accounts.result.byte_count += byte_count
+        self._s.accounts.took(seconds, byte_count)
         written = self._s.accounts.written - before
         self._s.emit(
             ChunkWritten(chunk.table, chunk.location, len(chunk.rows), written, byte_count, seconds)
@@ -213,7 +212,7 @@ class ChunkWriter:
                 )
             )
             self._at_savepoint = False
-        self._s.accounts.written += written.row_count
+        self._s.accounts.wrote(span, written)
         if plan.guard:
             self._guards[plan.guard] = None
         self._parts.append(span.part(written))

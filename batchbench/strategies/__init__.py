@@ -39,12 +39,14 @@ class Target:
 
     columns: those that the rows bring, in the rows' order.
     key: the unique key that ON CONFLICT names; None under OnConflict.ERROR.
+    names_rows: whether the rows that are left out for their key must be named, not only counted.
     """
 
     table: Table
     columns: tuple[Column, ...]
     on_conflict: OnConflict = OnConflict.ERROR
     key: UniqueKey | None = None
+    names_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,13 @@ class Payload:
 @dataclass(frozen=True, slots=True)
 class Written:
     """What the server made of a chunk. row_count: rows written, by the command tag. duplicates:
-    rows left out for their key. The chunk's other rows it dropped without an error, as a BEFORE
-    trigger may.
+    rows left out for their key; places: theirs in the chunk, where the target asks for them. The
+    chunk's other rows it dropped without an error, as a BEFORE trigger may.
     """
 
     row_count: int
     duplicates: int = 0
+    places: tuple[int, ...] = ()
 
 
 class ChunkPlan(Protocol):

@@ -1,0 +1,261 @@
+"""What became of the rows that one producer handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from batchbench.accounting import LoadResult
+from batchbench.casts import Cast, Fault
+from batchbench.engine.accounts import Accounts, Span, fault_reason
+from batchbench.engine.chunks import Chunk
+from batchbench.engine.plan import LoadOptions
+from batchbench.errors import BatchbenchError, WriteError
+from batchbench.events import Listener, RowsRejected
+from batchbench.ledger import Part
+from batchbench.strategies import Written
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that was refused. row: its position among those handed over, from 0. sqlstate: the
+    server's, or what it would have said. reason: why, without the row's values.
+    """
+
+    row: int
+    sqlstate: str
+    reason: str
+    column: str | None = None
+    constraint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the rows of one `Writer.add`: each is in one state.
+
+    row_count == committed + len(duplicates) + len(rejected) + unwritten + unknown.
+    duplicates: positions of rows left out for their key (under "update": that a later row of the
+        same key replaced in the same statement). unwritten: rows that are not in the table,
+        because what should have written them failed. unknown: rows of a COMMIT whose fate the
+        server cannot tell.
+    """
+
+    row_count: int
+    committed: int
+    duplicates: tuple[int, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
+    unwritten: int = 0
+    unknown: int = 0
+
+
+class UnwrittenError(BatchbenchError):
+    """Rows of a ticket are not, or perhaps not, in the table. outcome: which; cause: why."""
+
+    def __init__(self, cause: BaseException, outcome: Outcome) -> None:
+        super().__init__(
+            f"{cause}. Of {outcome.row_count:,} rows {outcome.committed:,} are committed,"
+            f" {outcome.unwritten:,} not, of {outcome.unknown:,} it is not known"
+        )
+        self.cause = cause
+        self.outcome = outcome
+
+
+class Ticket:
+    """To be awaited: gives the `Outcome` once every row is settled, durably.
+
+    Raises UnwrittenError where rows could not be written. May be awaited more than once, or never.
+    """
+
+    def __init__(self, row_count: int) -> None:
+        self.row_count = row_count
+        self._open_rows = row_count
+        self._duplicates: set[int] = set()
+        self._rejected: dict[int, RejectedRow] = {}
+        self._unwritten = self._unknown = 0
+        self._cause: BaseException | None = None
+        self._settled = asyncio.Event()
+        self._listeners: list[Callable[[Ticket], None]] = []
+        self.settle(0)
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        yield from self._settled.wait().__await__()
+        if self._cause is not None:
+            raise UnwrittenError(self._cause, self._outcome())
+        return self._outcome()
+
+    async def wait(self) -> None:
+        """Wait until all rows are settled, well or not."""
+        await self._settled.wait()
+
+    @property
+    def settled(self) -> bool:
+        """Whether awaiting would return at once."""
+        return self._settled.is_set()
+
+    def _outcome(self) -> Outcome:
+        lost = self._unwritten + self._unknown
+        left_out = len(self._duplicates) + len(self._rejected)
+        return Outcome(
+            row_count=self.row_count,
+            committed=self.row_count - left_out - lost,
+            duplicates=tuple(sorted(self._duplicates)),
+            rejected=tuple(self._rejected[row] for row in sorted(self._rejected)),
+            unwritten=self._unwritten,
+            unknown=self._unknown,
+        )
+
+    def reject(self, rejected: RejectedRow) -> None:
+        """Refuse a row; it is settled when its part is, or at once where it has none."""
+        self._duplicates.discard(rejected.row)
+        self._rejected[rejected.row] = rejected
+
+    def left_out(self, row: int, *, duplicate: bool) -> None:
+        """A statement wrote a row, or left it out for its key; the last word counts."""
+        self._rejected.pop(row, None)
+        if duplicate:
+            self._duplicates.add(row)
+        else:
+            self._duplicates.discard(row)
+
+    def settle(self, row_count: int) -> None:
+        """Some rows are committed or left out for good."""
+        self._open_rows -= row_count
+        if not self._open_rows and not self._settled.is_set():
+            self._settled.set()
+            for listener in self._listeners:
+                listener(self)
+
+    def on_settled(self, listener: Callable[[Ticket], None]) -> None:
+        """Call `listener` once all rows are settled, if they are not yet."""
+        self._listeners.append(listener)
+
+    def give_up(self, cause: BaseException) -> None:
+        """Nobody will write the rows that are not settled."""
+        if self._open_rows:
+            self._unwritten += self._open_rows
+            self._cause = self._cause or cause
+            self.settle(self._open_rows)
+
+    def fail(self, row: int, cause: BaseException, *, unknown: bool) -> None:
+        """A row that was to be written is not, or nobody knows. A rejected one stays rejected."""
+        if row in self._rejected:
+            return
+        self._duplicates.discard(row)
+        self._unknown += unknown
+        self._unwritten += not unknown
+        self._cause = self._cause or cause
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Rows of one ticket in a chunk. first_row: of them, in the writer's own count of all rows.
+    rows: their positions among those handed over.
+    """
+
+    ticket: Ticket
+    first_row: int
+    rows: Sequence[int]
+
+
+@dataclass(slots=True)
+class Shares:
+    """Who owns the rows of chunks in flight."""
+
+    _starts: list[int] = field(default_factory=list)
+    _shares: list[Share] = field(default_factory=list)
+
+    def add(self, shares: Sequence[Share]) -> None:
+        """Of a chunk whose rows follow all others'."""
+        self._starts += [share.first_row for share in shares]
+        self._shares += shares
+
+    def remove(self, shares: Sequence[Share]) -> None:
+        """The chunk is settled."""
+        at = bisect_right(self._starts, shares[0].first_row) - 1
+        del self._starts[at : at + len(shares)], self._shares[at : at + len(shares)]
+
+    def owner(self, row: int) -> tuple[Ticket, int]:
+        """The ticket of a row, and the row's position in it."""
+        share = self._shares[bisect_right(self._starts, row) - 1]
+        return share.ticket, share.rows[row - share.first_row]
+
+
+class TicketAccounts(Accounts):
+    """The accounts of a writer: rejects go to their producers' tickets, not to a dead letter."""
+
+    def __init__(self, result: LoadResult, options: LoadOptions, emit: Listener) -> None:
+        super().__init__(result, options, None, emit)
+        self.shares = Shares()
+        self._named: set[int] = set()
+        self._committed: dict[int, int] = {}  # first row -> row count, of chunks in flight
+        self._unknown: dict[int, int] = {}
+
+    def took(self, seconds: float, byte_count: int) -> None:
+        self.result.byte_count += byte_count  # a service writes chunks without end: count, not list
+
+    def committed(self, parts: Sequence[Part]) -> None:
+        super().committed(parts)
+        self.acknowledged.clear()
+        self._committed.update(_spans(parts))
+
+    def unknown(self, parts: Sequence[Part]) -> None:
+        super().unknown(parts)
+        self.result.unknown_rows.clear()
+        self._unknown.update(_spans(parts))
+
+    def wrote(self, span: Span, written: Written) -> None:
+        super().wrote(span, written)
+        duplicates = set(written.places)
+        if not duplicates and id(span.chunk) not in self._named:
+            return
+        self._named.add(id(span.chunk))  # where it is written again, all its rows are looked at
+        for place in range(span.row_count):
+            ticket, row = self._owner(span, place)
+            ticket.left_out(row, duplicate=place in duplicates)
+
+    def close(self, chunk: Chunk, shares: Sequence[Share], failure: BaseException | None) -> None:
+        """A chunk is done with: tell its tickets."""
+        first, last = chunk.location.first_row, chunk.location.first_row + chunk.row_count
+        if failure is not None:
+            committed, unknown = _rows(self._committed), _rows(self._unknown)
+            for share in shares:
+                for row, number in zip(share.rows, count(share.first_row), strict=False):
+                    if number not in committed:
+                        share.ticket.fail(row, failure, unknown=number in unknown)
+        for spans in (self._committed, self._unknown):
+            for start in [row for row in spans if first <= row < last]:
+                del spans[start]
+        self._named.discard(id(chunk))
+        self.shares.remove(shares)
+        for share in shares:
+            share.ticket.settle(len(share.rows))
+
+    async def reject(self, span: Span, error: WriteError) -> None:
+        ticket, row = self._owner(span, 0)
+        reason = error.condition
+        ticket.reject(RejectedRow(row, error.sqlstate, reason, error.column, error.constraint))
+        self.result.counts(span.chunk.table).rejected += 1
+        self._emit(RowsRejected(span.chunk.table, 1, error.sqlstate))
+
+    def fault(self, table: str, ticket: Ticket, cast: Cast, fault: Fault, row: int) -> None:
+        """A row that does not fit its column never gets into a chunk."""
+        reason = fault_reason(cast, fault)
+        ticket.reject(RejectedRow(row, fault.sqlstate, reason, cast.column.name))
+        self.result.counts(table).rejected += 1
+        self._emit(RowsRejected(table, 1, fault.sqlstate))
+
+    def _owner(self, span: Span, place: int) -> tuple[Ticket, int]:
+        chunk: Chunk = span.chunk
+        return self.shares.owner(chunk.place(chunk.position(span.offset + place)).first_row)
+
+
+def _spans(parts: Sequence[Part]) -> dict[int, int]:
+    return {location.first_row: location.row_count for part in parts for location in part.locations}
+
+
+def _rows(spans: dict[int, int]) -> set[int]:
+    return {row for first, row_count in spans.items() for row in range(first, first + row_count)}

@@ -1,0 +1,230 @@
+"""Many producers, one writer: every ticket says what became of its own rows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batchbench.config import Settings
+from batchbench.engine import LoadOptions
+from batchbench.errors import ConfigError, InputError
+from batchbench.writer import (
+    FlushLimits,
+    Outcome,
+    UnwrittenError,
+    Writer,
+    WriterClosedError,
+    WriterFullError,
+)
+from tests.fixtures.loading import execute, query
+
+TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, v int4 CHECK (v >= 0), note varchar(5))"
+drivers = pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+
+
+def options(**changes: Any) -> LoadOptions:
+    return LoadOptions(**{"settings": Settings(), **changes})
+
+
+def row(number: int, v: int = 0, note: str | None = "x") -> dict[str, Any]:
+    return {"id": number, "v": v, "note": note}
+
+
+def states(outcome: Outcome) -> tuple[int, list[tuple[int, str]], list[int]]:
+    """Committed rows, rejected ones with their SQLSTATE, duplicates."""
+    rejected = [(r.row, r.sqlstate) for r in outcome.rejected]
+    return outcome.committed, rejected, list(outcome.duplicates)
+
+
+@drivers
+async def test_rows_of_many_producers_go_together(dsn18: str, driver: str) -> None:
+    execute(dsn18, TABLE)
+    async with Writer(dsn18, "t", options(driver=driver)) as writer:
+        tickets = [await writer.add([row(i)]) for i in range(200)]
+        outcomes = await asyncio.gather(*tickets)
+    assert [outcome.committed for outcome in outcomes] == [1] * 200
+    assert query(dsn18, "SELECT count(*), count(DISTINCT xmin::text) < 50 FROM t") == [(200, True)]
+
+
+@drivers
+async def test_each_producer_learns_of_its_own_bad_rows(dsn18: str, driver: str) -> None:
+    """Refused before they are sent, by the table, by a unique key, beside good ones."""
+    execute(dsn18, TABLE + "; INSERT INTO t VALUES (7, 0)")
+    async with Writer(dsn18, "t", options(driver=driver)) as writer:
+        good = await writer.add([row(1), row(2)])
+        mixed = await writer.add([row(3, note="too long"), row(4), row(5, v=-1), row(7)])
+        bad = await writer.add([row(6, note="\0")])
+        empty = await writer.add([])
+        assert states(await good) == (2, [], [])
+        assert states(await mixed) == (1, [(0, "22001"), (2, "23514"), (3, "23505")], [])
+        assert states(await bad) == (0, [(0, "22021")], [])
+        assert states(await empty) == (0, [], [])
+        reasons = [rejected.reason for rejected in (await mixed).rejected]
+        assert "too long" not in str(reasons)
+        assert (await mixed).rejected[1].constraint == "t_v_check"
+    assert query(dsn18, "SELECT id FROM t ORDER BY id") == [(1,), (2,), (4,), (7,)]
+
+
+@pytest.mark.parametrize("strategy", ["copy", "optimistic"])
+@pytest.mark.parametrize("on_conflict", ["nothing", "update"])
+async def test_duplicates_are_named(dsn18: str, strategy: str, on_conflict: str) -> None:
+    execute(dsn18, TABLE + "; INSERT INTO t VALUES (2, 0)")
+    how = options(strategy=strategy, on_conflict=on_conflict)
+    async with Writer(dsn18, "t", how) as writer:
+        one = await writer.add([row(1, 1), row(2, 1)])
+        other = await writer.add([row(3, 1), row(1, 2), row(9, -1), row(3, 2)])
+        if on_conflict == "nothing":
+            assert states(await one) == (1, [], [1])
+            assert states(await other) == (1, [(2, "23514")], [1, 3])
+        else:  # the chunk was written in parts, because of row 9: what came again is an update
+            committed = (await one).committed + (await other).committed
+            twice = len((await one).duplicates) + len((await other).duplicates)
+            assert (committed + twice, len((await other).rejected)) == (5, 1)
+    kept = 1 if on_conflict == "nothing" else 2
+    there = query(dsn18, "SELECT id, v FROM t ORDER BY id")
+    assert there == [(1, kept), (2, 0 if on_conflict == "nothing" else 1), (3, kept)]
+
+
+async def test_null_keys_are_no_duplicates(dsn18: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4 UNIQUE, v int4)")
+    how = options(strategy="copy", on_conflict="nothing", conflict_target=("id",))
+    async with Writer(dsn18, "t", how) as writer:
+        ticket = await writer.add([{"id": i, "v": 1} for i in (None, 1, None, 1)])
+        assert states(await ticket) == (3, [], [3])
+
+
+async def test_an_absent_key_is_not_a_null_one(dsn18: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note text DEFAULT 'none')")
+    async with Writer(dsn18, "t") as writer:
+        await writer.add([{"id": 1}])
+        await writer.add([{"id": 2, "note": None}])
+        await writer.flush()
+    assert query(dsn18, "SELECT id, note FROM t ORDER BY id") == [(1, "none"), (2, None)]
+
+
+@pytest.mark.parametrize(
+    "rows", [pa.table({"id": [1, 2], "v": [3, 4]}), [(1, 3), (2, 4)]], ids=["Arrow", "tuples"]
+)
+async def test_rows_of_other_kinds(dsn18: str, rows: Any) -> None:
+    execute(dsn18, TABLE)
+    async with Writer(dsn18, "t") as writer:
+        assert (await (await writer.add(rows, columns=["id", "v"]))).committed == 2
+
+
+async def test_rows_are_flushed_by_count_by_bytes_and_by_age(dsn18: str) -> None:
+    execute(dsn18, TABLE)
+    forever = 3_600_000.0
+    for limits, count in (
+        (FlushLimits(max_rows=10, max_wait_ms=forever), 10),
+        (FlushLimits(max_bytes=60, max_wait_ms=forever), 10),
+        (FlushLimits(max_wait_ms=30), 1),
+    ):
+        execute(dsn18, "TRUNCATE t")
+        async with Writer(dsn18, "t", limits=limits) as writer:
+            tickets = [await writer.add([row(i)]) for i in range(count)]
+            await asyncio.wait_for(tickets[0].wait(), 30)
+
+
+async def test_what_waits_is_written_on_closing(dsn18: str) -> None:
+    execute(dsn18, TABLE)
+    limits = FlushLimits(max_wait_ms=3_600_000)
+    async with Writer(dsn18, "t", limits=limits) as writer:
+        ticket = await writer.add([row(1)])
+    assert (await ticket).committed == 1
+    with pytest.raises(WriterClosedError, match="no row was taken"):
+        await writer.add([row(2)])
+
+
+async def test_rows_that_fit_no_table_are_refused_as_a_whole(dsn18: str) -> None:
+    execute(dsn18, TABLE)
+    async with Writer(dsn18, "t") as writer:
+        with pytest.raises(InputError, match="no column 'nope'"):
+            await writer.add([{"id": 1, "nope": 2}])
+        assert (await (await writer.add([row(1)]))).committed == 1
+
+
+async def test_a_full_writer_waits_or_refuses(dsn18: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note text); BEGIN; COMMIT")
+    wide = [{"id": 1, "note": "x" * 5_000_000}]
+    small = options(settings=Settings(memory_limit_mb=16))
+    limits = FlushLimits(max_wait_ms=3_600_000)
+    async with Writer(dsn18, "t", small, limits=limits, when_full="reject") as writer:
+        await writer.add(wide)
+        with pytest.raises(WriterFullError, match="no row was taken"):
+            await writer.add(wide)
+    async with Writer(dsn18, "t", small, limits=FlushLimits(max_wait_ms=1)) as writer:
+        for _ in range(5):
+            await writer.add(wide)
+    assert query(dsn18, "SELECT count(*) FROM t") == [(6,)]
+
+
+async def test_what_cannot_work_is_refused(dsn18: str) -> None:
+    execute(dsn18, TABLE)
+    with pytest.raises(ConfigError, match="commits each chunk"):
+        Writer(dsn18, "t", options(transaction="batch"))
+    with pytest.raises(ConfigError, match="max_wait_ms 0 cannot work"):
+        FlushLimits(max_wait_ms=0)
+    with pytest.raises(ConfigError, match="cannot say which rows"):
+        await Writer(dsn18, "t", options(strategy="values", on_conflict="nothing")).open()
+
+
+@drivers
+async def test_a_writer_outlives_its_backends(dsn18: str, driver: str) -> None:
+    """Backends are ended at random while ten producers go on: nothing lost, nothing doubled."""
+    execute(dsn18, TABLE)
+    rng = random.Random(4)
+    done, kills = False, 0
+
+    async def producer(number: int) -> list[tuple[int, Outcome]]:
+        given = []
+        for turn in range(40):
+            first = (number * 40 + turn) * 5
+            rows = [row(first + i, v=-1 if i == 3 else 0) for i in range(5)]
+            given.append((first, await writer.add(rows)))
+            await asyncio.sleep(rng.random() * 0.01)
+        return [(first, await ticket) for first, ticket in given]
+
+    async def killer() -> None:
+        nonlocal kills
+        while not done:
+            ended = await asyncio.to_thread(
+                query,
+                dsn18,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
+                " current_database() AND pid <> pg_backend_pid() AND query LIKE '%COMMIT%'",
+            )
+            kills += len(ended)
+            await asyncio.sleep(0.05)
+
+    how = options(driver=driver, settings=Settings(max_retries=50, initial_backoff_ms=1))
+    async with Writer(dsn18, "t", how, limits=FlushLimits(max_wait_ms=5)) as writer:
+        killing = asyncio.create_task(killer())
+        outcomes = [
+            pair for made in await asyncio.gather(*map(producer, range(10))) for pair in made
+        ]
+        done = True
+        await killing
+    expected = set()
+    for first, outcome in outcomes:
+        assert states(outcome) == (4, [(3, "23514")], [])
+        expected |= {first + i for i in range(5) if i != 3}
+    assert {number for (number,) in query(dsn18, "SELECT id FROM t")} == expected
+    assert kills > 2
+
+
+async def test_a_ticket_says_what_is_not_written(dsn18: str) -> None:
+    """A table that is dropped: the rows are unwritten, the writer goes on once it is there."""
+    execute(dsn18, TABLE)
+    async with Writer(dsn18, "t") as writer:
+        await (await writer.add([row(1)]))
+        execute(dsn18, "ALTER TABLE t RENAME TO gone")
+        with pytest.raises(UnwrittenError) as failure:
+            await (await writer.add([row(2), row(3)]))
+        assert (failure.value.outcome.unwritten, failure.value.outcome.committed) == (2, 0)
+        execute(dsn18, "ALTER TABLE gone RENAME TO t")
+        assert (await (await writer.add([row(4)]))).committed == 1
+    assert query(dsn18, "SELECT id FROM t ORDER BY id") == [(1,), (4,)]
