@@ -1,0 +1,114 @@
+"""What may be said of a ratio: different, equivalent, or that it cannot be told.
+
+Source of the equivalence test: Schuirmann (1987), two one-sided tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from batchbench.stats.ratio import FEWEST_PAIRS, Ratio, planned_error
+
+DELTA = 0.02
+"""What counts as equivalent. With enough pairs any two runs differ by some per mille; A/A runs
+showed up to 2.6 % at p = 0.004, so that significance alone is no claim."""
+
+POWER = 0.92
+"""Of a difference that is promised to be found nine times in ten; the rest is for rounding and
+heavy tails (tests/test_stats_simulated.py)."""
+ALPHA = 0.05
+
+
+class Finding(StrEnum):
+    """One of three."""
+
+    DIFFERENT = "different"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """finding: what may be said of `ratio`. delta: what counted as equivalent.
+    smallest: the smallest difference that would have been found nine times in ten, as a share;
+        None where there are too few pairs for any.
+    """
+
+    finding: Finding
+    ratio: Ratio
+    delta: float
+    smallest: float | None
+
+    @property
+    def sign(self) -> str:
+        """ "+" or "-", "~" for equivalent, "??" for cannot tell."""
+        if self.finding is Finding.DIFFERENT:
+            return "+" if self.ratio.estimate > 1 else "-"
+        return "~" if self.finding is Finding.EQUIVALENT else "??"
+
+
+def judge(ratio: Ratio, delta: float = DELTA) -> Verdict:
+    """Different: the interval leaves 1 out and the estimate is beyond `delta`. Equivalent: the 90 %
+    interval (two one-sided tests at 5 %) lies within `delta`.
+    """
+    smallest = smallest_difference(ratio, delta)
+    if ratio.low is None or ratio.high is None or ratio.error is None:
+        return Verdict(Finding.UNDECIDED, ratio, delta, smallest)
+    band = np.log1p(delta)
+    if (ratio.low > 1 or ratio.high < 1) and abs(ratio.log) > band:
+        return Verdict(Finding.DIFFERENT, ratio, delta, smallest)
+    reach = _quantile(1 - ALPHA, ratio.degrees) * ratio.error
+    if abs(ratio.log) + reach < band:
+        return Verdict(Finding.EQUIVALENT, ratio, delta, smallest)
+    return Verdict(Finding.UNDECIDED, ratio, delta, smallest)
+
+
+def smallest_difference(ratio: Ratio, delta: float = DELTA) -> float | None:
+    """The smallest true difference that these pairs would have shown, `POWER` of the times."""
+    if ratio.error is None:
+        return None
+    reach = _quantile((1 + ratio.confidence) / 2, ratio.degrees) * ratio.error
+    power = _quantile(POWER, ratio.degrees) * ratio.error
+    return float(np.expm1(max(reach, np.log1p(delta)) + power))
+
+
+def detectable(sd: float, pairs: int, epochs: int = 1, *, confidence: float = 0.95) -> float | None:
+    """The smallest difference that a plan would show, `POWER` of the times, as a share.
+
+    sd: of one pair's log ratio. None under `FEWEST_PAIRS` pairs.
+    """
+    if pairs < FEWEST_PAIRS:
+        return None
+    error, degrees = planned_error(sd, pairs, epochs)
+    reach = _quantile((1 + confidence) / 2, degrees) * error
+    return float(np.expm1(max(reach, np.log1p(DELTA)) + _quantile(POWER, degrees) * error))
+
+
+def pairs_needed(
+    sd: float, difference: float, epochs: int = 1, *, most: int = 100_000
+) -> int | None:
+    """How many pairs show a difference of that share; None where `most` do not.
+
+    More pairs of the same few epochs do not help against what the epochs have in common.
+    """
+    if not difference > 0:
+        raise ValueError("the difference must be over 0")
+    low, high = FEWEST_PAIRS, most
+    if (detectable(sd, high, epochs) or np.inf) > difference:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if (detectable(sd, middle, epochs) or np.inf) <= difference:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _quantile(share: float, degrees: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(share, max(1.0, degrees)))
