@@ -40,6 +40,7 @@ from batchbench.harness import (
 from batchbench.harness import trial as trial_module
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.results import Run, load_run
+from batchbench.servers import embedded_installation, open_cluster
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict, Payload, Target, find_strategy
 from batchbench.table import TableName, parse_table_name
@@ -92,11 +93,13 @@ async def test_every_trial_is_recorded_and_verified(dsn: str, tmp_path: Path) ->
         plan, dsn, SETTINGS, tmp_path / "run", command=command, on_progress=events.append
     )
     assert_all_usable(run)
-    assert [record.trial_id for record in run.trials] == [
-        trial.trial_id for block in plan.blocks() for trial in block
-    ]
-    assert len(run.records) == 8 + 4
-    for record in run.records:
+    ids = [record.trial_id for record in run.records if record.kind != "warmup"]
+    assert ids == [trial.trial_id for block in plan.blocks() for trial in block]
+    assert (len(run.records), len(run.trials), len(run.yardsticks)) == (8 + 4 + 2, 8, 2)
+    for record in run.yardsticks:
+        assert record.rows == record.rows_verified == 500
+        assert (record.strategy, record.chunks, record.goal_met) == ("yardstick", 1, False)
+    for record in [record for record in run.records if record.kind != "yardstick"]:
         assert record.rows == record.rows_verified == 500
         assert (record.chunks, record.chunk_rows, record.writers) == (3, 200, 2)
         assert len(record.chunk_seconds) == 3
@@ -108,7 +111,7 @@ async def test_every_trial_is_recorded_and_verified(dsn: str, tmp_path: Path) ->
         assert record.rows_per_s is not None
         assert record.goal_met == (record.rows_per_s > 2_000 and record.peak_rss_mb < 500)
     ended = [event for event in events if isinstance(event, TrialEnded)]
-    assert [(event.done, event.total) for event in ended] == [(n, 12) for n in range(1, 13)]
+    assert [(event.done, event.total) for event in ended] == [(n, 14) for n in range(1, 15)]
     assert ended[-1].time_left_s == 0
     assert schemas(dsn) == []
     stored = (tmp_path / "run" / "run.json").read_text()
@@ -124,7 +127,7 @@ async def test_a_chunk_over_the_limit_is_split_and_said_once(dsn18: str, tmp_pat
     events: list[SweepEvent] = []
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, on_progress=events.append)
     assert_all_usable(run)
-    assert {(r.chunk_size, r.chunk_rows, r.chunks) for r in run.records} == {(4_000, 3_276, 2)}
+    assert {(r.chunk_size, r.chunk_rows, r.chunks) for r in run.trials} == {(4_000, 3_276, 2)}
     notices = [event.text for event in events if isinstance(event, SweepNotice)]
     assert len(notices) == 1
     assert "3,276" in notices[0]
@@ -138,6 +141,17 @@ async def test_a_budget_ends_after_a_whole_block(dsn18: str, tmp_path: Path) -> 
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, budget_s=1.5, resume=True)
     assert 8 <= len(run.trials) < 400
     assert len(run.trials) % 4 == 0
+
+
+async def test_a_server_of_ours_is_restarted_between_epochs(tmp_path: Path) -> None:
+    plan = SweepPlan(configurations=FOUR[:1], rows=100, repeats=6, epochs=3)
+    with open_cluster(embedded_installation()) as cluster:
+        run = await run_sweep(
+            plan, cluster.dsn, SETTINGS, tmp_path, server_kind="embedded", restart=cluster.restart
+        )
+    assert_all_usable(run)
+    assert [(r.block, r.epoch) for r in run.trials] == [(n, (n + 1) // 2) for n in range(1, 7)]
+    assert [r.epoch for r in run.records if r.kind == "warmup"] == [1, 2, 3]
 
 
 # --- broken off ---------------------------------------------------------------------------------
@@ -155,10 +169,13 @@ async def test_cancelled_and_resumed(dsn: str, tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await sweep
     assert schemas(dsn) == []
-    assert len(load_run(tmp_path).trials) == 2
+    stopped = load_run(tmp_path)
+    assert len(stopped.trials + stopped.yardsticks) == 2
     run = await run_sweep(plan, dsn, SETTINGS, tmp_path, resume=True)
-    assert len(run.trials) == len({record.trial_id for record in run.trials}) == 12
-    assert len(run.records) - 12 == 8  # both starts warmed up
+    assert len(run.trials) == 12
+    assert len({record.trial_id for record in run.records}) == len(run.records)
+    assert len(run.records) - 12 - 3 == 8  # both starts warmed up
+    assert [record.epoch for record in run.records] == [1] * 6 + [2] * 17
     before = (tmp_path / "trials.ndjson").read_bytes()
     await run_sweep(plan, dsn, SETTINGS, tmp_path, resume=True)
     assert (tmp_path / "trials.ndjson").read_bytes() == before

@@ -11,6 +11,7 @@ import pytest
 
 from batchbench.errors import ConfigError, InputError
 from batchbench.results import (
+    SCHEMA_VERSION,
     Environment,
     Migration,
     RunInfo,
@@ -190,11 +191,28 @@ def test_an_older_version_is_migrated(tmp_path: Path, monkeypatch: pytest.Monkey
         run=lambda raw: {**raw, "seed": raw["seed"] + 1},
         record=lambda raw: {("retries" if k == "attempts" else k): v for k, v in raw.items()},
     )
-    monkeypatch.setattr(reading, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(reading, "MIGRATIONS", {1: renamed})
+    monkeypatch.setattr(reading, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setattr(reading, "MIGRATIONS", {**reading.MIGRATIONS, SCHEMA_VERSION: renamed})
     run = load_run(tmp_path)
     assert run.records == (record(1), record(2))
-    assert (run.info.schema_version, run.info.seed) == (2, INFO.seed + 1)
+    assert (run.info.schema_version, run.info.seed) == (SCHEMA_VERSION + 1, INFO.seed + 1)
+
+
+def test_a_run_of_version_1_is_read() -> None:
+    """Written by batchbench as it was on 24 November 2026, and never touched since."""
+    run = load_run(Path(__file__).parent / "samples" / "run-v1")
+    assert run.warnings == ()
+    assert len(run.records) == 10
+    assert {record.epoch for record in run.records} == {1}
+    assert all(record.usable for record in run.trials)
+
+
+def test_a_run_of_version_1_survives_a_made_up_version_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubled = Migration(run=lambda raw: raw, record=lambda raw: {**raw, "rows": raw["rows"] * 2})
+    monkeypatch.setattr(reading, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setattr(reading, "MIGRATIONS", {**reading.MIGRATIONS, SCHEMA_VERSION: doubled})
+    run = load_run(Path(__file__).parent / "samples" / "run-v1")
+    assert {record.rows for record in run.records} == {40_000}
 
 
 # --- resuming -----------------------------------------------------------------------------------

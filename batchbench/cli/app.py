@@ -10,11 +10,14 @@ import typer
 
 from batchbench import __version__
 from batchbench.cli.check import check_command
+from batchbench.cli.compare import compare_command
 from batchbench.cli.console import report_error
 from batchbench.cli.generate import generate_command
 from batchbench.cli.load import load_command
 from batchbench.cli.loads import loads_command
 from batchbench.cli.recommend import recommend_command
+from batchbench.cli.report import plot_command, report_command
+from batchbench.cli.runs import export_command, runs_command
 from batchbench.cli.sweep import sweep_command
 from batchbench.engine import LoadError
 from batchbench.errors import BatchbenchError
@@ -63,6 +66,11 @@ _command("sweep", sweep_command)
 _command("load", load_command)
 _command("loads", loads_command)
 _command("recommend", recommend_command)
+_command("report", report_command)
+_command("plot", plot_command)
+_command("compare", compare_command)
+_command("runs", runs_command)
+_command("export", export_command)
 _command("check", check_command)
 _command("generate", generate_command)
 

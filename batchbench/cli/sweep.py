@@ -75,6 +75,14 @@ def sweep_command(
     repeats: Annotated[
         int | None, typer.Option(help="Loads of each configuration. Default: 3.", min=1)
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Lives of the embedded server to spread the loads over. Default: 1, without"
+            " arguments 3.",
+            min=1,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of rows and order.", min=0)] = 1,
     on_conflict: Annotated[
         OnConflict, typer.Option(help="As in batchbench load.")
@@ -119,7 +127,9 @@ def sweep_command(
                 configurations=_grid(labels, settings, strategy, driver, chunk_size, parallelism),
                 repeats=repeats or _REPEATS,
             )
-        plan = replace(plan, rows=rows, seed=seed, on_conflict=on_conflict)
+        plan = replace(
+            plan, rows=rows, seed=seed, on_conflict=on_conflict, epochs=epochs or plan.epochs
+        )
     with server_to_measure(dsn, server, data_dir) as opened, SweepProgress(err) as progress:
         err.print(f"PostgreSQL {opened.version} ({opened.kind})", markup=False)
         run = run_async(
@@ -134,6 +144,7 @@ def sweep_command(
                 resume=resume,
                 budget_s=budget_s,
                 assume_timezone=assume_timezone,
+                restart=opened.cluster.restart if opened.cluster is not None else None,
                 on_progress=progress.listen,
             )
         )

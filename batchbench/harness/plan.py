@@ -20,6 +20,7 @@ DEFAULT_BUDGET_S = 100.0
 """Of the sweep without arguments: with a server's start and end it takes about two minutes."""
 
 _MOST_BLOCKS = 1_000
+_EPOCHS = 3
 # Where the curve of each bends, at 10,000 rows: COPY gains up to the whole, VALUES is past its best
 # from 2,500 rows a statement.
 _CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
@@ -54,7 +55,7 @@ class Trial:
     """One planned load. block: from 1, 0 for warm-ups. position: within its block, from 1."""
 
     configuration: Configuration
-    kind: Literal["trial", "warmup"]
+    kind: Literal["trial", "warmup", "yardstick"]
     repeat: int
     block: int
     position: int
@@ -62,6 +63,8 @@ class Trial:
     @property
     def trial_id(self) -> str:
         """The same for the same trial of the same plan: "sleep/copy/psycopg/5000/2#1"."""
+        if self.kind == "yardstick":
+            return f"yardstick:{self.configuration.table}#{self.repeat}.{self.position}"
         name = f"{self.configuration}#{self.repeat}"
         return name if self.kind == "trial" else f"warmup:{name}"
 
@@ -71,14 +74,17 @@ class SweepPlan:
     """A planned set of trials.
 
     rows: of each load; fewer where a table's own rows are fewer. repeats: blocks, in each of
-    which every configuration runs once. warmups: loads ahead of the trials, for each table,
-    strategy and driver. on_conflict, transaction: as the engine takes them.
+    which every configuration runs once, and each table's yardstick. warmups: loads ahead of the
+    trials, for each table, strategy and driver. epochs: lives of the server that the blocks are
+    spread over, where it is ours to restart: one server's life is one sample.
+    on_conflict, transaction: as the engine takes them.
     """
 
     configurations: tuple[Configuration, ...]
     rows: int = DEFAULT_ROWS
     repeats: int = 3
     warmups: int = 1
+    epochs: int = 1
     seed: int = 1
     on_conflict: OnConflict = OnConflict.ERROR
     transaction: Literal["chunk", "batch"] | int = "chunk"
@@ -88,7 +94,13 @@ class SweepPlan:
             raise ConfigError("there is nothing to sweep: the plan has no configuration")
         if len(set(self.configurations)) != len(self.configurations):
             raise ConfigError("the plan has a configuration twice; name each value once")
-        for name, least in (("rows", 1), ("repeats", 1), ("warmups", 0), ("seed", 0)):
+        for name, least in (
+            ("rows", 1),
+            ("repeats", 1),
+            ("warmups", 0),
+            ("epochs", 1),
+            ("seed", 0),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be {least} or more")
 
@@ -103,14 +115,23 @@ class SweepPlan:
         Odd blocks have a random order of their own, each even one reverses the one before: what
         drifts within two blocks (caches, a table's neighbours) meets every configuration alike.
         """
+        planned: list[tuple[Configuration, Literal["trial", "yardstick"]]] = [
+            *((configuration, "trial") for configuration in self.configurations),
+            *((yardstick_of(table), "yardstick") for table in self.tables),
+        ]
         rng = np.random.default_rng([self.seed, (number - 1) // 2])
-        order = rng.permutation(len(self.configurations)).tolist()
+        order = rng.permutation(len(planned)).tolist()
         if number % 2 == 0:
             order.reverse()
         return tuple(
-            Trial(self.configurations[index], "trial", number, number, position)
+            Trial(planned[index][0], planned[index][1], number, number, position)
             for position, index in enumerate(order, 1)
         )
+
+    @property
+    def block_size(self) -> int:
+        """Loads of a block."""
+        return len(self.configurations) + len(self.tables)
 
     def blocks(self) -> Iterator[tuple[Trial, ...]]:
         """All blocks, in order."""
@@ -133,6 +154,11 @@ class SweepPlan:
     def document(self) -> dict[str, Any]:
         """The plan as run.json stores it."""
         return asdict(self)
+
+
+def yardstick_of(table: str) -> Configuration:
+    """What a yardstick trial is recorded as."""
+    return Configuration(table, "yardstick", "psycopg", 1, 1)
 
 
 def plan_from_document(document: dict[str, Any]) -> SweepPlan:
@@ -182,7 +208,9 @@ def default_plan(
         own = settings.chunk_size(table)
         configurations += full_grid([table], ["copy"], drivers, [own], parallelism)
         configurations.append(configured(table, settings))
-    return SweepPlan(configurations=tuple(dict.fromkeys(configurations)), repeats=_MOST_BLOCKS)
+    return SweepPlan(
+        configurations=tuple(dict.fromkeys(configurations)), repeats=_MOST_BLOCKS, epochs=_EPOCHS
+    )
 
 
 def configured(table: str, settings: Settings) -> Configuration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ from batchbench.harness.surroundings import (
     this_server,
 )
 from batchbench.harness.trial import Prepared, TrialRunner
-from batchbench.harness.verify import contents, write_reference
+from batchbench.harness.verify import contents, read_encoded, write_reference
 from batchbench.results import Run, RunInfo, RunWriter, load_run, open_run
 
 _DRIVER = "psycopg"  # of the sweep's own session
@@ -59,6 +59,7 @@ async def run_sweep(
     budget_s: float | None = None,
     trial_timeout_s: float = 300.0,
     assume_timezone: str | None = None,
+    restart: Callable[[], None] | None = None,
     on_progress: SweepListener | None = None,
 ) -> Run:
     """Measure what `plan` names and store it in `output`, trial by trial.
@@ -67,6 +68,8 @@ async def run_sweep(
     resume: go on with the run that is in `output`; its trials are not repeated.
     budget_s: stop after the last whole block that fits, counted from this start; at least one
     block is measured. assume_timezone: what times without one mean, as in `CastOptions`.
+    restart: restarts the server, where it is ours; without it all blocks are one epoch. A resumed
+    run begins a new epoch.
 
     Everything is written to tables in a schema of its own, dropped at the end, also after an
     error or on cancellation; what is recorded by then stays. A load that fails is a record.
@@ -85,13 +88,14 @@ async def run_sweep(
         stack.push_async_callback(session.close)
         cast_options = CastOptions(assume_timezone=assume_timezone)
         runner = TrialRunner(
-            session, dsn, settings, plan, cast_options, trial_timeout_s, emit.notice
+            session, dsn, settings, plan, cast_options, trial_timeout_s, 1, emit.notice
         )
         for configuration in plan.configurations:
             runner.options(configuration)
         info = await _run_info(session, plan, settings, server_kind, command)
         writer = stack.enter_context(open_run(output, info, resume=resume))
-        sweep = _Sweep(runner, writer, emit, _Clock(started_s, budget_s))
+        clock = _Clock(started_s, budget_s)
+        sweep = _Sweep(runner, writer, emit, clock, _Lives(plan, clock, restart, stack))
         emit(SweepStarted(writer.info.run_id, output, sweep.stored))
         if sweep.next_block(1):
             schema = SCHEMA_PREFIX + writer.info.run_id
@@ -180,6 +184,37 @@ class _Clock:
 
 
 @dataclass(slots=True)
+class _Lives:
+    """When the server's next life begins."""
+
+    plan: SweepPlan
+    clock: _Clock
+    restart: Callable[[], None] | None
+    stack: AsyncExitStack
+    begun: int = 1
+
+    def is_over(self, block: int) -> bool:
+        """Whether the blocks of this life were run; block: the last one."""
+        if self.restart is None or self.begun >= self.plan.epochs:
+            return False
+        share = block / self.plan.repeats
+        if self.clock.budget_s is not None:
+            share = max(share, 1 - self.clock.left_s() / self.clock.budget_s)
+        return share >= self.begun / self.plan.epochs
+
+    async def next(self, runner: TrialRunner) -> TrialRunner:
+        """Restart the server; the runner on a fresh session of it."""
+        if self.restart is None:
+            raise AssertionError("only a server of ours is restarted")
+        self.begun += 1
+        await runner.session.close()
+        await asyncio.to_thread(self.restart)
+        session = await connect(_DRIVER, runner.dsn)
+        self.stack.push_async_callback(session.close)
+        return replace(runner, session=session, epoch=runner.epoch + 1)
+
+
+@dataclass(slots=True)
 class _Sweep:
     """One start of a sweep."""
 
@@ -187,6 +222,7 @@ class _Sweep:
     writer: RunWriter
     emit: _Once
     clock: _Clock
+    lives: _Lives
     prepared: dict[str, Prepared] = field(default_factory=dict)
     done: int = 0
 
@@ -197,7 +233,7 @@ class _Sweep:
     @property
     def stored(self) -> int:
         """Trials in the run, without warm-ups."""
-        return sum(record.kind == "trial" for record in self.writer.records)
+        return sum(record.kind != "warmup" for record in self.writer.records)
 
     def next_block(self, number: int) -> tuple[Trial, ...]:
         """What is missing of the first block from `number` that is not whole; () of the last."""
@@ -225,22 +261,32 @@ class _Sweep:
             timezone = self.runner.cast_options.assume_timezone or "UTC"
             await write_reference(self.runner.dsn, table, named, rows, timezone)
             expected = await contents(session, table.name, rows.schema.names)
-            self.prepared[subject.label] = Prepared(subject.label, table, rows, expected)
+            encoded = await read_encoded(self.runner.dsn, table, rows.schema.names)
+            self.prepared[subject.label] = Prepared(subject.label, table, rows, expected, encoded)
 
     async def measure(self) -> None:
         """Warm up, then run block after block until the plan or the budget ends."""
-        earlier = max((r.repeat for r in self.writer.records if r.kind == "warmup"), default=0)
-        warmups = self.plan.warmup_trials(earlier)
+        past = max((record.epoch for record in self.writer.records), default=0)
+        self.runner = replace(self.runner, epoch=past + 1)
         self.done = self.stored
         missing = self.next_block(1)
-        for position, trial in enumerate(warmups, 1):
-            await self._run(trial, len(warmups) - position, missing)
+        await self._warm_up(missing)
         while missing:
             for position, trial in enumerate(missing, 1):
                 await self._run(trial, 0, missing[position:])
-            missing = self.next_block(missing[0].block + 1)
-            if not self.clock.fits(len(missing)):
+            block = missing[0].block
+            missing = self.next_block(block + 1)
+            if not missing or not self.clock.fits(len(missing)):
                 break
+            if self.lives.is_over(block):
+                self.runner = await self.lives.next(self.runner)
+                await self._warm_up(missing)
+
+    async def _warm_up(self, next_block: Sequence[Trial]) -> None:
+        earlier = max((r.repeat for r in self.writer.records if r.kind == "warmup"), default=0)
+        warmups = self.plan.warmup_trials(earlier)
+        for position, trial in enumerate(warmups, 1):
+            await self._run(trial, len(warmups) - position, next_block)
 
     async def _run(self, trial: Trial, warmups_left: int, block_left: Sequence[Trial]) -> None:
         started_s = time.perf_counter()
@@ -250,7 +296,7 @@ class _Sweep:
         self.done += 1
         block = block_left[0].block if block_left else trial.block
         left = warmups_left + len(block_left)
-        left += self._blocks_after(block, left) * len(self.plan.configurations)
+        left += self._blocks_after(block, left) * self.plan.block_size
         self.emit(TrialEnded(record, self.done, self.done + left, self.clock.need_s(left)))
 
     def _blocks_after(self, block: int, before: int) -> int:
@@ -258,6 +304,6 @@ class _Sweep:
         most = self.plan.repeats - block
         if self.clock.budget_s is None:
             return most
-        size = len(self.plan.configurations)
+        size = self.plan.block_size
         spare_s = self.clock.left_s() - self.clock.need_s(before)
         return max(0, min(most, int(spare_s / (self.clock.need_s(size) * _RESERVE))))

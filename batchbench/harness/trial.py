@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +19,8 @@ from batchbench.errors import BatchbenchError
 from batchbench.events import Event, Notice
 from batchbench.harness.plan import Configuration, SweepPlan, Trial
 from batchbench.harness.process import Footprint
-from batchbench.harness.verify import Contents, contents
+from batchbench.harness.seen import seen_since, wal_position
+from batchbench.harness.verify import Contents, contents, send_encoded
 from batchbench.results import TrialRecord, meets_goal
 from batchbench.sources import open_source
 from batchbench.table import Table, TableName
@@ -31,12 +33,14 @@ class Prepared:
     """A subject that is ready for trials.
 
     table: the scratch copy. rows: what every trial loads. expected: the reference's contents.
+    encoded: the same rows as the server itself wrote them, in COPY's binary format.
     """
 
     label: str
     table: Table
     rows: pa.Table
     expected: Contents
+    encoded: bytes = b""
 
     def plain(self, text: str) -> str:
         """A message in the name that people know, not the scratch copy's."""
@@ -65,6 +69,7 @@ class TrialRunner:
     plan: SweepPlan
     cast_options: CastOptions
     trial_timeout_s: float
+    epoch: int
     notice: Callable[[str], None] = field(repr=False)
 
     def options(self, configuration: Configuration) -> LoadOptions:
@@ -89,15 +94,42 @@ class TrialRunner:
 
         Raises WriteError where the sweep's own session fails, so that no further trial can run.
         """
-        options = self.options(trial.configuration)
+        configuration = trial.configuration
+        if trial.kind == "yardstick":
+            configuration = replace(configuration, strategy="copy")
+        options = self.options(configuration)
         await self.session.run(f"TRUNCATE {prepared.table.sql}")
         started_at = datetime.now(UTC)
+        before = await wal_position(self.session)
         with Footprint() as footprint:
-            outcome = await self._load(prepared, options)
+            if trial.kind == "yardstick":
+                outcome = await self._yardstick(prepared)
+            else:
+                outcome = await self._load(prepared, options)
+        observed = await seen_since(self.session, before, prepared.table.name)
         found = await contents(self.session, prepared.table.name, prepared.rows.schema.names)
         if not outcome.reason:
             outcome = replace(outcome, reason=_difference(found, prepared.expected))
-        return _record(trial, prepared, options.writers, started_at, outcome, footprint, found)
+        record = _record(trial, prepared, options.writers, started_at, outcome, footprint, found)
+        return replace(record, epoch=self.epoch, observed=observed)
+
+    async def _yardstick(self, prepared: Prepared) -> _Outcome:
+        """One COPY of bytes that are there, in one transaction: as fast as a client can be."""
+        started_s = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.trial_timeout_s):
+                await send_encoded(
+                    self.dsn, prepared.table, prepared.rows.schema.names, prepared.encoded
+                )
+        except TimeoutError:
+            return _Outcome(f"the COPY took longer than {self.trial_timeout_s:g} s")
+        except BatchbenchError as error:
+            return _Outcome(str(error))
+        seconds = time.perf_counter() - started_s
+        result = LoadResult("", seconds=seconds, byte_count=len(prepared.encoded))
+        result.chunk_seconds.append(seconds)
+        result.counts(prepared.label).committed = prepared.rows.num_rows
+        return _Outcome("", result, prepared.rows.num_rows)
 
     async def _load(self, prepared: Prepared, options: LoadOptions) -> _Outcome:
         chunk_rows = None
@@ -176,5 +208,7 @@ def _record(
         peak_rss_mb=round(footprint.peak_rss_mb, 3),
         rss_before_mb=round(footprint.rss_before_mb, 3),
         retries=0 if result is None else result.retries,
-        goal_met=speed is not None and meets_goal(speed.rows_per_s, footprint.peak_rss_mb),
+        goal_met=trial.kind != "yardstick"
+        and speed is not None
+        and meets_goal(speed.rows_per_s, footprint.peak_rss_mb),
     )

@@ -66,6 +66,22 @@ async def write_reference(
                     await copy.write_row(row)
 
 
+async def read_encoded(dsn: str, table: Table, columns: Sequence[str]) -> bytes:
+    """The table's rows in COPY's binary format, as the server writes them."""
+    names = ", ".join(quote(name) for name in columns)
+    sql = f"COPY (SELECT {names} FROM {table.sql}) TO STDOUT (FORMAT binary)"
+    async with _connected(dsn, table) as connection, connection.cursor().copy(sql.encode()) as copy:
+        return b"".join([bytes(part) async for part in copy])
+
+
+async def send_encoded(dsn: str, table: Table, columns: Sequence[str], encoded: bytes) -> None:
+    """COPY such rows into the table, on a connection of its own."""
+    names = ", ".join(quote(name) for name in columns)
+    sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)"
+    async with _connected(dsn, table) as connection, connection.cursor().copy(sql.encode()) as copy:
+        await copy.write(encoded)
+
+
 @asynccontextmanager
 async def _connected(
     dsn: str, table: Table

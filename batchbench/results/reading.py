@@ -25,8 +25,11 @@ class Migration:
     record: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-MIGRATIONS: Mapping[int, Migration] = {}
-"""By the version that they start from. Version 1 is the only one so far."""
+MIGRATIONS: Mapping[int, Migration] = {
+    # All of a run was one life of the server, and there was no yardstick.
+    1: Migration(run=lambda raw: raw, record=lambda raw: {**raw, "epoch": 1}),
+}
+"""By the version that they start from."""
 
 _RUN_INFO = TypeAdapter(RunInfo)
 _RECORD = TypeAdapter(TrialRecord)

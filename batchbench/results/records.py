@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 GOAL_ROWS_PER_S = 2_000.0
 """10,000 rows in 5 s."""
@@ -32,7 +32,9 @@ def meets_goal(rows_per_s: float, peak_rss_mb: float) -> bool:
 class TrialRecord:
     """One measured load.
 
-    kind: "warmup" trials count for nothing. trial_id: the same for the same trial of a plan.
+    kind: "warmup" trials count for nothing; a "yardstick" is one COPY of the same rows, encoded
+    beforehand, which tells a slow machine from a slow configuration. epoch: the life of the server
+    that it ran in, from 1. trial_id: the same for the same trial of a plan.
     table: a metric ("heart_rate") or a table's name. chunk_size: rows, as configured;
     chunk_rows: as used, after the limits. parallelism: as configured; writers: as used.
     repeat, block: from 1 (block 0 for warm-ups); position: within the block, from 1.
@@ -40,13 +42,14 @@ class TrialRecord:
     rows: sent. rows_verified: counted in the table afterwards; checksum_ok: whether they are
     the rows that were sent.
     seconds: from the first read to the last commit. mb_per_s: of encoded rows.
-    chunk_seconds: latency of every chunk, to the microsecond. cpu_s: of the client process,
-    user and system. peak_rss_mb, rss_before_mb: memory of the client process.
+    observed: what the server showed of itself, by name (see harness.seen); None where this role
+    may not see it. chunk_seconds: latency of every chunk, to the microsecond. cpu_s: of the client
+    process, user and system. peak_rss_mb, rss_before_mb: memory of the client process.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    kind: Literal["trial", "warmup"]
+    kind: Literal["trial", "warmup", "yardstick"]
     trial_id: str
     table: str
     strategy: str
@@ -74,6 +77,8 @@ class TrialRecord:
     rss_before_mb: _Amount | None
     retries: _Count
     goal_met: bool
+    epoch: _Count = 1
+    observed: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -190,5 +195,10 @@ class Run:
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
-        """The records without warm-ups."""
+        """The records without warm-ups and yardsticks."""
         return tuple(record for record in self.records if record.kind == "trial")
+
+    @property
+    def yardsticks(self) -> tuple[TrialRecord, ...]:
+        """The yardstick's records."""
+        return tuple(record for record in self.records if record.kind == "yardstick")

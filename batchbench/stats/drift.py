@@ -43,7 +43,7 @@ def drift_of(seconds: ArrayLike, epochs: Sequence[Hashable] | None = None) -> Dr
     names: list[Hashable] = list(epochs) if epochs is not None else []
     if len(set(names)) < 2:
         half = len(logs) // 2
-        names = ["first half"] * half + ["second half"] * (len(logs) - half)
+        names = [*["first half"] * half, *["second half"] * (len(logs) - half)]
     medians = [
         float(np.median(logs[[other == name for other in names]])) for name in dict.fromkeys(names)
     ]

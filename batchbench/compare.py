@@ -1,0 +1,143 @@
+"""Runs against each other: per configuration how many times as fast, and what may be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from batchbench.errors import InputError
+from batchbench.results import Run, TrialRecord
+from batchbench.stats import Verdict, judge
+from batchbench.stats.unpaired import mean_ratio, unpaired_ratio
+
+Key = tuple[str, str, str, int, int]
+"""table, strategy, driver, chunk size, parallelism"""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One configuration in two runs. rows_per_s: medians, before and after."""
+
+    key: Key
+    before: float
+    after: float
+    verdict: Verdict
+
+    @property
+    def name(self) -> str:
+        """ "heart_rate copy psycopg 5,000 x 2" """
+        table, strategy, driver, chunk_size, writers = self.key
+        return f"{table} {strategy} {driver} {chunk_size:,} x {writers}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """before, after: run ids. differences: largest change first. mean: of all configurations, None
+    where there is none. by_yardstick: whether speeds were divided by each run's own yardstick.
+    missing: configurations that only one of them has. remarks: what makes the two hard to compare.
+    """
+
+    before: str
+    after: str
+    differences: tuple[Difference, ...]
+    mean: Verdict | None
+    by_yardstick: bool
+    missing: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def compare(before: Run, after: Run, delta: float = 0.02) -> Comparison:
+    """Raises InputError where the two have no configuration in common."""
+    old, new = _by_key(before), _by_key(after)
+    shared = [key for key in old if key in new]
+    if not shared:
+        raise InputError(
+            f"runs {before.info.run_id} and {after.info.run_id} have no configuration in common:"
+            " repeat the command of one of them for the other"
+        )
+    yardsticks = [_yardstick(run) for run in (before, after)]
+    both = all(yardsticks)
+    differences = []
+    for key in shared:
+        ratio = unpaired_ratio(
+            _speeds(new[key], yardsticks[1] if both else {}),
+            _speeds(old[key], yardsticks[0] if both else {}),
+            epochs=_epochs(new[key]),
+            other_epochs=_epochs(old[key]),
+        )
+        verdict = judge(ratio, delta)
+        differences.append(Difference(key, _median(old[key]), _median(new[key]), verdict))
+    differences.sort(key=lambda d: -abs(d.verdict.ratio.log))
+    mean = judge(mean_ratio([d.verdict.ratio for d in differences]), delta)
+    missing = tuple(" ".join(map(str, key)) for key in {**old, **new} if key not in shared)
+    remarks = _remarks(before, after, by_yardstick=both)
+    ids = before.info.run_id, after.info.run_id
+    return Comparison(*ids, tuple(differences), mean, both, missing, remarks)
+
+
+def _by_key(run: Run) -> dict[Key, list[TrialRecord]]:
+    trials: dict[Key, list[TrialRecord]] = {}
+    for record in run.trials:
+        if record.usable:
+            trials.setdefault(key_of(record), []).append(record)
+    return trials
+
+
+def key_of(record: TrialRecord) -> Key:
+    """What tells configurations apart."""
+    c = record
+    return c.table, c.strategy, c.driver, c.chunk_size, c.parallelism
+
+
+Place = tuple[str, Hashable, int]
+
+
+def _place(record: TrialRecord) -> Place:
+    return record.table, record.epoch, record.block
+
+
+def _yardstick(run: Run) -> Mapping[Place, float]:
+    """Speed of the server's own COPY, by table, epoch and block."""
+    return {
+        _place(record): record.rows_per_s
+        for record in run.records
+        if record.kind == "yardstick" and record.usable and record.rows_per_s
+    }
+
+
+def _speeds(trials: Sequence[TrialRecord], yardstick: Mapping[Place, float]) -> list[float]:
+    """Rows a second; where there is a yardstick, against that of the same block."""
+    if not yardstick:
+        return [record.rows_per_s or 0.0 for record in trials]
+    return [
+        (record.rows_per_s or 0.0) / yardstick[_place(record)]
+        for record in trials
+        if _place(record) in yardstick
+    ]
+
+
+def _epochs(trials: Sequence[TrialRecord]) -> list[Hashable] | None:
+    epochs: list[Hashable] = [record.epoch for record in trials]
+    return epochs if len(set(epochs)) > 1 else None
+
+
+def _median(trials: Sequence[TrialRecord]) -> float:
+    ordered = sorted(record.rows_per_s or 0.0 for record in trials)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else sum(ordered[middle - 1 : middle + 1]) / 2
+
+
+def _remarks(before: Run, after: Run, *, by_yardstick: bool) -> tuple[str, ...]:
+    remarks = []
+    if before.info.environment != after.info.environment:
+        remarks.append("the two ran on different machines, or with different packages")
+    if before.info.server != after.info.server:
+        remarks.append("the two ran on different servers, or with different settings of it")
+    if remarks and not by_yardstick:
+        remarks.append(
+            "without a yardstick in both, times of different machines say nothing of batchbench"
+        )
+    rows = {record.rows for run in (before, after) for record in run.trials if record.usable}
+    if len(rows) > 1:
+        remarks.append("the loads had different numbers of rows")
+    return tuple(remarks)

@@ -1,0 +1,23 @@
+"""Records -> a report: first lines for terminal and Markdown, and one self-contained page.
+
+`build_report` computes what is shown, as plain values; `page` renders them. The page loads
+nothing, so it opens from disk; every text in it comes from a block of JSON and is shown as text.
+"""
+
+from batchbench.report.building import build_report
+from batchbench.report.live import LivePage
+from batchbench.report.model import FirstLine, FirstLines, Report
+from batchbench.report.page import page, write_page
+from batchbench.report.text import markdown, plain_lines
+
+__all__ = [
+    "FirstLine",
+    "FirstLines",
+    "LivePage",
+    "Report",
+    "build_report",
+    "markdown",
+    "page",
+    "plain_lines",
+    "write_page",
+]

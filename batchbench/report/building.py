@@ -1,0 +1,70 @@
+"""A run -> its report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from batchbench.recommend import env_text, ranking, recommend
+from batchbench.report.baseline import baseline_report
+from batchbench.report.current import as_text, settings_of
+from batchbench.report.first import Evidence, first_lines, gains_of, values_of
+from batchbench.report.groups import group_trials
+from batchbench.report.model import Report
+from batchbench.report.ranked import table_report
+from batchbench.report.repeating import repeat_command
+from batchbench.report.trials import trial_table
+from batchbench.report.undecided import undecided
+from batchbench.results import Run, RunInfo
+
+
+def evidence_of(run: Run) -> Evidence:
+    """What the parts of a report are computed from.
+
+    Raises InputError where the run has no usable trial.
+    """
+    return Evidence(run, group_trials(run), ranking(run), recommend(run), settings_of(run.info))
+
+
+def build_report(run: Run, baseline: Run | None = None) -> Report:
+    """All that is to be shown of a run. baseline: an earlier run to hold it against.
+
+    Raises InputError where either has no usable trial.
+    """
+    evidence = evidence_of(run)
+    values, gains = values_of(evidence), gains_of(evidence)
+    info = run.info
+    return Report(
+        run_id=info.run_id,
+        created=info.created,
+        server=f"PostgreSQL {info.server.version} ({info.server.kind})",
+        first=first_lines(evidence, values, gains),
+        env=env_text(evidence.advice),
+        values=values,
+        gains=gains,
+        tables=tuple(table_report(evidence, table) for table in evidence.tables),
+        undecided=undecided(evidence),
+        baseline=None if baseline is None else baseline_report(evidence, evidence_of(baseline)),
+        trials=trial_table(run),
+        environment=_environment(info),
+        repeat=repeat_command(info),
+        warnings=(*run.warnings, *evidence.advice.remarks),
+    )
+
+
+def _environment(info: RunInfo) -> Mapping[str, Mapping[str, str]]:
+    client = info.environment
+    plan = {name: as_text(v) for name, v in info.plan.items() if isinstance(v, str | int | float)}
+    return {
+        "Machine": {
+            "platform": client.platform,
+            "Python": client.python,
+            "cores": str(client.cpu_count),
+            "memory": f"{client.memory_mb:,} MB",
+            "batchbench": info.batchbench_version,
+            "revision": info.git_revision or "unknown",
+        },
+        "Packages": dict(client.packages),
+        "Server": {"version": info.server.version, **info.server.settings},
+        "Plan": {**plan, "starts": str(1 + len(info.resumed))},
+        "Settings": {name: as_text(value) for name, value in info.settings.items()},
+    }
