@@ -333,11 +333,11 @@ def _check_backoff(settings: Settings) -> None:
 
 # --- connection strings ---------------------------------------------------------------------
 
-_SECRETS = (
+SECRETS = (
     "password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
 )  # fmt: skip
 _SECRET_PAIR = re.compile(
-    rf"\b({'|'.join(_SECRETS)})(\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.?|[^\s\\])*)", re.I | re.S
+    rf"\b({'|'.join(SECRETS)})(\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.?|[^\s\\])*)", re.I | re.S
 )
 _QUERY = re.compile(r"\?(?:[\w%+]+=[^&]*)(?:&[\w%+]+=[^&]*)*&?$", re.S)
 _LIBPQ_TARGETS = ("PGHOST", "PGSERVICE", "PGDATABASE")
@@ -362,7 +362,7 @@ def masked(dsn: str) -> str:
 
 def _masked_pair(pair: str) -> str:
     name, equals, _ = pair.partition("=")
-    secret = unquote_plus(name.lstrip("?")).lower() in _SECRETS
+    secret = unquote_plus(name.lstrip("?")).lower() in SECRETS
     return f"{name}{equals}***" if secret else pair
 
 
@@ -426,6 +426,12 @@ def child_environment(
         else:
             kept[name] = value
     return kept
+
+
+def step_summary(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file that GitHub Actions shows as the step's summary; None anywhere else."""
+    found = (os.environ if environ is None else environ).get("GITHUB_STEP_SUMMARY")
+    return Path(found) if found else None
 
 
 def choose_allocator(environ: MutableMapping[str, str] | None = None) -> None:

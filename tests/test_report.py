@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from batchbench.report import Report, build_report, markdown, page, plain_lines
 from batchbench.report.current import AUTO_DRIVER, AUTO_STRATEGY
 from batchbench.report.figures import change_text, number, percent, short, with_spread
 from batchbench.report.groups import spread_of
-from batchbench.report.model import Chart, HeatChart, XYChart
+from batchbench.report.model import BarChart, Chart, HeatChart, XYChart
 from batchbench.report.text import in_markdown
 from batchbench.results import Run, RunInfo, TrialRecord, load_run, open_run
 from tests.test_recommend import copying, run_of
@@ -268,28 +268,34 @@ def test_latency_ends_at_all_chunks() -> None:
     assert [(points[0].x, points[-1].x, points[-1].y)] == [(4.0, 6.0, 1.0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed(TrialRecord):
-    """A record with what samplers saw."""
-
-    epoch: int = 1
-    observed: Mapping[str, float | None] = field(default_factory=dict)
-
-
-def observed(one: TrialRecord, **seen: float | None) -> TrialRecord:
-    known = {name: getattr(one, name) for name in (f.name for f in fields(TrialRecord))}
-    return Observed(**(known | {"observed": seen}))
-
-
 def test_wal_and_waits_are_drawn_where_they_were_seen() -> None:
     run = sleep_run()
     assert not {"wal", "waits"} & {c.id for c in build_report(run).tables[0].cost_charts}
-    seen = tuple(observed(r, wal_bytes=12_000.0, wait_WALWrite=3.0) for r in run.records)
-    report = build_report(replace(run, records=seen))
-    assert {"wal", "waits"} < {c.id for c in report.tables[0].cost_charts}
+    report = build_report(seeing(run, {"wal_bytes": 12_000.0, "IO:WalSync": 0.3, "running": 0.1}))
     assert "WAL: 120 bytes a row on average." in report.tables[0].cost
-    unknown = tuple(observed(r, wal_bytes=None) for r in run.records)
-    assert "WAL: not recorded." in build_report(replace(run, records=unknown)).tables[0].cost
+    wal, waits = chart(report, "wal"), chart(report, "waits")
+    assert isinstance(wal, BarChart)
+    assert isinstance(waits, BarChart)
+    assert {bar.values for bar in wal.views[0].bars} == {(120.0,)}
+    assert waits.views[0].parts == ("IO:WalSync", "running")
+    unknown = build_report(seeing(run, {"wal_bytes": None}))
+    assert "WAL: not recorded." in unknown.tables[0].cost
+
+
+def test_shares_of_waiting_are_drawn_where_no_single_events_were_kept() -> None:
+    shares = {"running_share": 0.5, "client_wait_share": 0.125, "lock_wait_share": 0.0}
+    drawn = chart(build_report(seeing(sleep_run(), shares)), "waits")
+    assert isinstance(drawn, BarChart)
+    view = drawn.views[0]
+    assert dict(zip(view.parts, view.bars[0].values, strict=True)) == {
+        "running": 0.5,
+        "waiting for anything else": 0.375,
+        "waiting for the client": 0.125,
+    }
+
+
+def seeing(run: Run, observed: Mapping[str, float | None]) -> Run:
+    return replace(run, records=tuple(replace(r, observed=observed) for r in run.records))
 
 
 def test_tables_of_any_name_get_colours_and_other_plugs_too() -> None:

@@ -12,6 +12,7 @@ from batchbench import __version__
 from batchbench.cli.check import check_command
 from batchbench.cli.compare import compare_command
 from batchbench.cli.console import report_error
+from batchbench.cli.gate import gate_command
 from batchbench.cli.generate import generate_command
 from batchbench.cli.load import load_command
 from batchbench.cli.loads import loads_command
@@ -69,6 +70,7 @@ _command("recommend", recommend_command)
 _command("report", report_command)
 _command("plot", plot_command)
 _command("compare", compare_command)
+_command("gate", gate_command)
 _command("runs", runs_command)
 _command("export", export_command)
 _command("check", check_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from batchbench.report.figures import graphic, number, plural
@@ -10,7 +10,14 @@ from batchbench.report.groups import Group
 from batchbench.report.model import Bar, BarChart, BarView, Chart
 
 WAL_BYTES = "wal_bytes"
-WAIT_PREFIX = "wait_"
+
+_RUNNING = "running"
+_SHARES = {
+    "running_share": _RUNNING,
+    "client_wait_share": "waiting for the client",
+    "lock_wait_share": "waiting for locks",
+}
+_REST = "waiting for anything else"
 _MOST_BARS = 10
 _MOST_EVENTS = 8
 
@@ -61,6 +68,7 @@ def _waits(groups: Sequence[Group]) -> BarChart | None:
     for waits in means.values():
         for event, share in waits.items():
             totals[event] = totals.get(event, 0.0) + share
+    shares = not any(":" in event for event in totals)
     events = sorted(totals, key=lambda event: -totals[event])[:_MOST_EVENTS]
     if not events:
         return None
@@ -76,16 +84,27 @@ def _waits(groups: Sequence[Group]) -> BarChart | None:
     return BarChart(
         "waits",
         "What the writers waited for",
-        "Wait events of the writers' connections, by how often samples met them, fastest"
-        " configuration first.",
-        (BarView("", tuple(events), bars, "samples a trial"),),
+        "How the writers' connections on the server spent their time, by looking at them again and"
+        " again; fastest configuration first.",
+        (BarView("", tuple(events), bars, "of the time" if shares else "backend s a trial"),),
     )
 
 
 def _mean_waits(group: Group) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for record in group.good:
-        for name, value in record.observed.items():
-            if name.startswith(WAIT_PREFIX) and value is not None:
-                found.setdefault(name.removeprefix(WAIT_PREFIX), []).append(value)
-    return {event: fmean(values) for event, values in found.items() if any(values)}
+        for name, value in _spent(record.observed).items():
+            found.setdefault(name, []).append(value)
+    return {name: fmean(values) for name, values in found.items() if any(values)}
+
+
+def _spent(observed: Mapping[str, float | None]) -> dict[str, float]:
+    """Seconds by "Type:Event" where they were kept, else shares of the time."""
+    known = {name: value for name, value in observed.items() if value is not None}
+    events = {name: value for name, value in known.items() if ":" in name}
+    if events:
+        return events | ({_RUNNING: known[_RUNNING]} if _RUNNING in known else {})
+    shares = {words: known[name] for name, words in _SHARES.items() if name in known}
+    if len(shares) == len(_SHARES):
+        shares[_REST] = max(0.0, 1 - sum(shares.values()))
+    return shares

@@ -1,0 +1,160 @@
+"""batchbench gate"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchbench.cli.console import err, figures_grid, out, print_json, warn
+from batchbench.cli.options import AsJson, DataDir, Dsn, ServerSpec, server_to_measure
+from batchbench.compare import compare
+from batchbench.config import step_summary
+from batchbench.errors import ConfigError
+from batchbench.gate import (
+    Result,
+    Rules,
+    Status,
+    document,
+    exit_code,
+    headline,
+    judge_baseline,
+    judge_ratio,
+    judge_run,
+    junit,
+    markdown,
+    read_rules,
+)
+from batchbench.harness.revisions import ROUNDS, measure, revisions
+from batchbench.results import load_run
+from batchbench.stats import judge, ratio_of_logs
+
+_COLOURS = {Status.PASS: "green", Status.FAIL: "red", Status.UNDECIDED: "yellow"}
+
+
+def gate_command(
+    run: Annotated[
+        Path | None, typer.Argument(help="The folder of a sweep's run.", metavar="RUN")
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of rules. Default: gates.toml or pyproject.toml here, else the goal."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Folder of the run that RUN is held against.")
+    ] = None,
+    update_baseline: Annotated[
+        bool,
+        typer.Option("--update-baseline", help="Make RUN the new --baseline, where it passes."),
+    ] = False,
+    against_ref: Annotated[
+        str | None,
+        typer.Option(
+            help="A git revision of batchbench: measure it and this tree in turn, on this machine."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="With --against-ref: sweeps of each revision.", min=1)
+    ] = ROUNDS,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Write Markdown to this file.")
+    ] = None,
+    dsn: Dsn = None,
+    server: ServerSpec = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> int:
+    """Pass or fail for CI: a run against rules and a baseline, or this tree against a revision.
+
+    Exit codes: 0 all rules hold; 1 one fails; 2 a rule, run or revision that cannot be used;
+    5 too little was measured to tell. In GitHub Actions the step's summary is filled as well.
+    """
+    if (run is None) == (against_ref is None):
+        raise ConfigError("name a RUN, or a revision with --against-ref")
+    if update_baseline and baseline is None:
+        raise ConfigError("--update-baseline needs the --baseline that it replaces")
+    wanted = read_rules(rules)
+    if run is not None:
+        results = _judge_run(run, baseline, wanted)
+    else:
+        with server_to_measure(dsn, server, data_dir) as opened:
+            results = _judge_ref(against_ref or "", opened.dsn, rounds, wanted)
+    _show(results, junit_file, markdown_file, as_json=as_json)
+    code = exit_code(results)
+    if update_baseline and run is not None and baseline is not None:
+        _replace(baseline, run, code)
+    return code
+
+
+def _judge_run(folder: Path, baseline: Path | None, rules: Rules) -> list[Result]:
+    run = load_run(folder)
+    results = judge_run(run, rules)
+    if baseline is not None and (baseline / "run.json").is_file():
+        comparison = compare(load_run(baseline), run)
+        for remark in comparison.remarks:
+            warn(remark)
+        results += judge_baseline(comparison, rules)
+    elif baseline is not None:
+        warn(f"{baseline} holds no run yet; --update-baseline makes this one the baseline")
+    return results
+
+
+def _judge_ref(ref: str, dsn: str, rounds: int, rules: Rules) -> list[Result]:
+    rule = f"not slower than {ref} by more than {rules.max_slowdown:.0%}"
+    with revisions(ref) as (old, new):
+        pairs = measure(
+            *(old, new, dsn, rounds), lambda number: err.print(f"round {number} of {rounds}")
+        )
+    verdict = judge(ratio_of_logs(pairs.together))
+    results = [judge_ratio(rule, "all configurations together", verdict, rules.max_slowdown)]
+    for name, logs in pairs.by_configuration.items():
+        single = judge_ratio(rule, name, judge(ratio_of_logs(logs)), rules.max_slowdown)
+        if single.status is Status.FAIL:  # one alone is noisier: only a claim of it counts
+            results.append(single)
+    return results
+
+
+def _show(
+    results: list[Result], junit_file: Path | None, markdown_file: Path | None, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json(document(results))
+    else:
+        grid = figures_grid(headline(results))
+        for heading in ("", "rule", "configuration", "seen"):
+            grid.add_column(heading)
+        for result in results:
+            colour = _COLOURS[result.status]
+            grid.add_row(f"[{colour}]{result.status}[/]", result.rule, result.subject, result.seen)
+        out.print(grid)
+    if junit_file is not None:
+        _write(junit_file, junit(results))
+    for path in filter(None, (markdown_file, step_summary())):
+        _write(path, markdown(results).encode(), append=path != markdown_file)
+
+
+def _write(path: Path, content: bytes, *, append: bool = False) -> None:
+    try:
+        with path.open("ab" if append else "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _replace(baseline: Path, run: Path, code: int) -> None:
+    """A run that fails its rules is no baseline; the first one has nothing to be held against."""
+    first = not (baseline / "run.json").is_file()
+    if code == 1 or (code and not first):
+        warn(f"the baseline stays as it is: {run} does not pass")
+        return
+    if not first:
+        shutil.rmtree(baseline)
+    shutil.copytree(run, baseline, dirs_exist_ok=True)
+    err.print(f"{baseline} is now a copy of {run}", markup=False)

@@ -1,0 +1,30 @@
+"""The gate: holds runs against rules, for CI."""
+
+from batchbench.gate.judging import (
+    Result,
+    Status,
+    exit_code,
+    judge_baseline,
+    judge_ratio,
+    judge_run,
+)
+from batchbench.gate.rules import GOAL, METRICS, Rule, Rules, read_rules
+from batchbench.gate.showing import document, headline, junit, markdown
+
+__all__ = [
+    "GOAL",
+    "METRICS",
+    "Result",
+    "Rule",
+    "Rules",
+    "Status",
+    "document",
+    "exit_code",
+    "headline",
+    "judge_baseline",
+    "judge_ratio",
+    "judge_run",
+    "junit",
+    "markdown",
+    "read_rules",
+]

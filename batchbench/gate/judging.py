@@ -1,0 +1,102 @@
+"""Records and rules -> verdicts. Never green by accident: what was not measured is no pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+from batchbench.compare import Comparison, key_of
+from batchbench.gate.rules import METRICS, Rule, Rules
+from batchbench.results import Run, TrialRecord
+from batchbench.stats import Ratio, Verdict
+
+
+class Status(StrEnum):
+    """What became of a rule."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    FAIL = "fail"
+    UNDECIDED = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One rule on one configuration. seen: what was measured, against what is allowed."""
+
+    rule: str
+    subject: str
+    status: Status
+    seen: str
+
+
+def exit_code(results: Iterable[Result]) -> int:
+    """1 where a rule failed, else 5 where one cannot be told or there is none, else 0."""
+    statuses = [result.status for result in results]
+    if Status.FAIL in statuses:
+        return 1
+    return 5 if not statuses or Status.UNDECIDED in statuses else 0
+
+
+def judge_run(run: Run, rules: Rules) -> list[Result]:
+    """Hold every configuration against the rules about single figures."""
+    return [result for rule in rules.rules for result in _hold(run, rule)]
+
+
+def _hold(run: Run, rule: Rule) -> list[Result]:
+    chosen: dict[tuple[object, ...], list[TrialRecord]] = {}
+    for record in run.trials:
+        if all(getattr(record, name) == value for name, value in rule.only.items()):
+            chosen.setdefault(key_of(record), []).append(record)
+    if not chosen:
+        return [Result(rule.name, "-", Status.UNDECIDED, "no trial of it in the run")]
+    return [_result(rule, " ".join(map(str, key)), records) for key, records in chosen.items()]
+
+
+def _result(rule: Rule, subject: str, records: list[TrialRecord]) -> Result:
+    failed = next((record for record in records if not record.usable), None)
+    if failed is not None:
+        reason = failed.reason or "its rows were not found in the table"
+        return Result(rule.name, subject, Status.FAIL, f"a trial failed: {reason}")
+    known = [value for r in records if (value := getattr(r, rule.metric)) is not None]
+    if not known:
+        return Result(rule.name, subject, Status.UNDECIDED, "not measured")
+    how = METRICS[rule.metric]
+    value = median(known) if how == "median" else max(known)
+    good = value > rule.above if rule.above is not None else value < (rule.below or 0)
+    status = Status.PASS if good else Status.FAIL
+    return Result(rule.name, subject, status, f"{value:,.4g} ({how} of {len(known)})")
+
+
+def judge_baseline(comparison: Comparison, rules: Rules) -> list[Result]:
+    """Hold a run against a stored one."""
+    name = f"not slower than {comparison.before} by more than {rules.max_slowdown:.0%}"
+    results = [
+        judge_ratio(name, difference.name, difference.verdict, rules.max_slowdown)
+        for difference in comparison.differences
+    ]
+    return results + [
+        Result(name, missing, Status.UNDECIDED, "only one of the runs has it")
+        for missing in comparison.missing
+    ]
+
+
+def judge_ratio(rule: str, subject: str, verdict: Verdict, max_slowdown: float) -> Result:
+    """A slowdown is claimed only where the whole interval is beyond the bound, and denied only
+    where the whole interval is within it.
+    """
+    ratio, bound = verdict.ratio, 1 - max_slowdown
+    status = Status.UNDECIDED
+    if ratio.high is not None and ratio.high < bound:
+        status = Status.FAIL
+    elif ratio.low is not None and ratio.low > bound:
+        status = Status.PASS
+    return Result(rule, subject, status, ratio_words(ratio))
+
+
+def ratio_words(ratio: Ratio) -> str:
+    """ "0.93 times as fast [0.90, 0.97], 20 pairs" """
+    interval = "" if ratio.low is None else f" [{ratio.low:.3f}, {ratio.high:.3f}]"
+    few = "" if interval else ", too few for an interval"
+    return f"{ratio.estimate:.3f} times as fast{interval}, {ratio.pairs} pairs{few}"

@@ -1,0 +1,229 @@
+"""The gate: pass, fail, cannot tell, and never green by accident."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from batchbench.compare import compare
+from batchbench.config import child_environment
+from batchbench.errors import ConfigError
+from batchbench.gate import (
+    GOAL,
+    Result,
+    Rule,
+    Rules,
+    Status,
+    exit_code,
+    judge_baseline,
+    judge_run,
+    junit,
+    markdown,
+    read_rules,
+)
+from batchbench.results import Run, TrialRecord, open_run
+from tests.test_compare import STORED, TRIAL, run
+
+ROOT = Path(__file__).parents[1]
+
+
+def rules(**changes: object) -> Rules:
+    rule = {"metric": "rows_per_s", "above": None, "below": None, "only": {}, **changes}
+    return Rules((Rule(**rule),))  # type: ignore[arg-type]
+
+
+def statuses(results: list[Result]) -> list[Status]:
+    return [result.status for result in results]
+
+
+def with_records(*records: TrialRecord) -> Run:
+    return replace(STORED, records=records)
+
+
+# --- single figures -----------------------------------------------------------------------------
+
+
+def test_the_goal_is_the_rule_where_nobody_says_otherwise(tmp_path: Path) -> None:
+    results = judge_run(run(1.0), GOAL)
+    assert statuses(results) == [Status.PASS, Status.PASS]
+    assert exit_code(results) == 0
+
+
+def test_medians_of_speeds_and_largest_of_memory() -> None:
+    trials = [
+        replace(TRIAL, trial_id=str(n), rows_per_s=float(speed), peak_rss_mb=float(peak))
+        for n, (speed, peak) in enumerate([(100, 10), (200, 20), (900, 90)])
+    ]
+    measured = with_records(*trials)
+    assert statuses(judge_run(measured, rules(above=199))) == [Status.PASS]
+    assert statuses(judge_run(measured, rules(above=201))) == [Status.FAIL]
+    assert statuses(judge_run(measured, rules(metric="peak_rss_mb", below=90))) == [Status.FAIL]
+    assert statuses(judge_run(measured, rules(metric="peak_rss_mb", below=91))) == [Status.PASS]
+
+
+def test_a_failed_trial_fails_whatever_the_figures() -> None:
+    failed = replace(TRIAL, status="failed", reason="the disk is full")
+    (result,) = judge_run(with_records(TRIAL, replace(failed, trial_id="x")), rules(above=1))
+    assert result.status is Status.FAIL
+    assert "the disk is full" in result.seen
+
+
+@pytest.mark.parametrize("only", [{"table": "nothing"}, {"chunk_size": 1}])
+def test_what_was_not_measured_is_no_pass(only: dict[str, object]) -> None:
+    results = judge_run(with_records(TRIAL), rules(above=1, only=only))
+    assert exit_code(results) == 5
+    assert exit_code(judge_run(with_records(), GOAL)) == 5
+    assert exit_code([]) == 5
+
+
+# --- against a baseline -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("speed", "trials", "code"), [(1.0, 40, 0), (0.7, 40, 1), (0.9, 40, 5), (1.0, 3, 5)]
+)
+def test_a_slowdown_must_be_shown_and_so_must_its_absence(
+    speed: float, trials: int, code: int
+) -> None:
+    """One that is exactly at the bound cannot be told."""
+    comparison = compare(run(1.0, trials=40), run(speed, trials=trials, seed=2))
+    assert exit_code(judge_baseline(comparison, GOAL)) == code
+
+
+def test_a_configuration_that_is_missing_is_no_pass() -> None:
+    more = run(1.0)
+    other = replace(more, records=(*more.records, replace(TRIAL, trial_id="z", strategy="unnest")))
+    results = judge_baseline(compare(other, more), GOAL)
+    assert exit_code(results) == 5
+    assert "only one of the runs" in results[-1].seen
+
+
+# --- rules --------------------------------------------------------------------------------------
+
+
+def test_rules_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "gates.toml"
+    path.write_text(
+        '[gate]\nmax_slowdown = "7%"\n[[gate.rule]]\nmetric = "p95_s"\nbelow = 0.5\n'
+        'table = "sleep"\n'
+    )
+    found = read_rules(path)
+    assert found.max_slowdown == pytest.approx(0.07)
+    assert found.rules[0].name == "p95_s < 0.5 (table sleep)"
+    path.write_text("[tool.batchbench.gate]\nmax_slowdown = 0.2\n")
+    assert read_rules(path).max_slowdown == 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[gate", "not TOML"),
+        ("[other]\na = 1\n", "has no .gate."),
+        ("gate = 3\n", "not int"),
+        ("[gate]\nfaster = 1\n", "no 'faster'"),
+        ("[gate]\nmax_slowdown = 'much'\n", "max_slowdown is a share"),
+        ("[[gate.rule]]\nmetric = 'speed'\nabove = 1\n", "rule 1: metric 'speed' is unknown"),
+        ("[[gate.rule]]\nmetric = 'p95_s'\n", "rule 1: give one number"),
+        ("[[gate.rule]]\nmetric = 'p95_s'\nabove = 1\nbelow = 2\n", "rule 1: give one number"),
+        ("[[gate.rule]]\nmetric = 'p95_s'\nabove = 1\ncolour = 2\n", "rule 1: there is no"),
+    ],
+)
+def test_a_broken_rule_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "gates.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_rules(path)
+
+
+# --- outputs ------------------------------------------------------------------------------------
+
+THREE = [
+    Result("a < 1", "t | copy <b>", Status.PASS, "0.5"),
+    Result("b < 1", "x", Status.FAIL, "2"),
+    Result("c < 1", "y", Status.UNDECIDED, "not measured"),
+]
+
+
+def test_junit_and_markdown() -> None:
+    suite = ElementTree.fromstring(junit(THREE))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert [case.find("failure") is not None for case in suite] == [False, True, False]
+    text = markdown(THREE)
+    assert text.startswith("### batchbench gate: failed")
+    assert "t \\| copy &lt;b>" in text
+
+
+# --- as a command -------------------------------------------------------------------------------
+
+
+def gate(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "batchbench", "gate", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=child_environment({"PYTHONPATH": str(ROOT), **environment}),
+    )
+
+
+def stored(folder: Path, made: Run) -> str:
+    with open_run(folder, replace(made.info, schema_version=2)) as writer:
+        for record in made.records:
+            writer.append(record)
+    return str(folder)
+
+
+def test_the_gate_as_a_command(tmp_path: Path) -> None:
+    good, slow = stored(tmp_path / "good", run(1.0)), stored(tmp_path / "slow", run(0.6, seed=2))
+    summary = tmp_path / "summary.md"
+    done = gate(
+        *(good, "--junit", "j.xml", "--markdown", "m.md"),
+        cwd=tmp_path,
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    assert done.returncode == 0, done.stderr
+    assert summary.read_text() == (tmp_path / "m.md").read_text()
+    ElementTree.parse(tmp_path / "j.xml")
+    base = str(tmp_path / "base")
+    first = gate(good, "--baseline", base, "--update-baseline", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    done = gate(slow, "--baseline", base, "--update-baseline", "--json", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 1
+    assert "stays as it is" in done.stderr
+    kept = (tmp_path / "base" / "trials.ndjson").read_bytes()
+    assert kept == (tmp_path / "good" / "trials.ndjson").read_bytes()
+    assert gate("nothing", cwd=tmp_path).returncode == 2
+    assert gate(cwd=tmp_path).returncode == 2
+
+
+def test_too_few_rounds_against_a_ref_tell_nothing(dsn18: str, tmp_path: Path) -> None:
+    """The revision that is checked out, against the tree as it is; needs the repository."""
+    if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
+        pytest.skip("not a git checkout, so there is no revision to measure")
+    done = gate("--against-ref", "HEAD", "--rounds", "1", "--dsn", dsn18, cwd=ROOT)
+    assert done.returncode == 5, done.stderr
+    assert "too few for an interval" in done.stdout
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "worktree", "list"], capture_output=True, text=True, check=True
+    )
+    assert "batchbench_ref_" not in listed.stdout
+
+
+def test_refs_that_cannot_be_measured(dsn18: str, tmp_path: Path) -> None:
+    done = gate("--against-ref", "HEAD", "--dsn", dsn18, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "empty"]):
+        subprocess.run([*git, *words], check=True)
+    done = gate("--against-ref", "HEAD", "--dsn", dsn18, cwd=tmp_path)
+    assert (done.returncode, "has no batchbench" in done.stderr) == (2, True)
+    done = gate("--against-ref", "nowhere", "--dsn", dsn18, cwd=tmp_path)
+    assert (done.returncode, "nowhere" in done.stderr) == (2, True), done.stderr
