@@ -16,8 +16,8 @@ FLOORS = [
     {"engine"},
     {"writer", "servers"},
     {"sync", "harness"},
-    {"recommend", "gate", "compare"},
-    {"report"},  # shows what the judges say
+    {"recommend", "compare"},
+    {"gate", "report"},  # build on what those say
     {"plot"},
     {"cli"},
     {"__main__"},

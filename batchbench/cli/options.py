@@ -108,3 +108,18 @@ def profile_metrics(text: str | None) -> list[str]:
         if metric not in PROFILES:
             raise ConfigError(f"there is no profile {metric!r}; there are {', '.join(PROFILES)}")
     return metrics
+
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
+
+
+def seconds_of(text: str, option: str) -> float:
+    """ "90s", "10m", "1h" or "90" in seconds. Raises ConfigError."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS_S else (text, "s")
+    try:
+        seconds = float(number) * _UNITS_S[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{option} takes a time such as 90s, 10m or 1h, not {text!r}")
+    return seconds

@@ -20,18 +20,21 @@ from batchbench.cli.options import (
     ServerSpec,
     profile_metrics,
     read_settings,
+    seconds_of,
     server_to_measure,
     split_names,
     split_numbers,
 )
 from batchbench.cli.progress import SweepProgress
 from batchbench.cli.running import run_async
+from batchbench.cli.watching import both, watching
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.errors import ConfigError
 from batchbench.harness import (
     DEFAULT_BUDGET_S,
     DEFAULT_ROWS,
+    MOST_BLOCKS,
     Configuration,
     Subject,
     SweepPlan,
@@ -44,10 +47,14 @@ from batchbench.harness import (
 )
 from batchbench.results import load_run
 from batchbench.sources import open_source
+from batchbench.stats import detectable
 from batchbench.strategies import OnConflict, find_strategy, strategy_names
 from batchbench.table import parse_table_name
 
 _REPEATS = 3
+
+PAIR_SD = 0.15
+"""Spread of one pair's log ratio: 0.11-0.17 was measured (design.md, "Noise, measured")."""
 
 
 def sweep_command(
@@ -94,6 +101,19 @@ def sweep_command(
         Path | None,
         typer.Option("--output", "-o", help="Folder of the run. Default: results/ and the time."),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Stop after the last whole block that fits, such as 90s, 10m or 1h."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the plan and the smallest difference it can show; run nothing."
+        ),
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the report on loopback while the sweep runs.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, as it was planned.")
     ] = False,
@@ -111,7 +131,7 @@ def sweep_command(
     rows in under 5 s and under 500 MB.
     """
     settings = read_settings(env_file)
-    budget_s: float | None = None
+    budget_s = None if budget is None else seconds_of(budget, "--budget")
     subjects = _subjects(table, profile, source)
     labels = [subject.label for subject in subjects] or profile_metrics(profile)
     if resume:
@@ -121,16 +141,23 @@ def sweep_command(
         grid = (strategy, driver, chunk_size, parallelism, repeats)
         if all(value is None for value in grid):
             plan = default_plan(usable_cores(), settings, tables=labels)
-            budget_s = DEFAULT_BUDGET_S
+            budget_s = budget_s or DEFAULT_BUDGET_S
         else:
             plan = SweepPlan(
                 configurations=_grid(labels, settings, strategy, driver, chunk_size, parallelism),
-                repeats=repeats or _REPEATS,
+                repeats=repeats or (_REPEATS if budget_s is None else MOST_BLOCKS),
             )
         plan = replace(
             plan, rows=rows, seed=seed, on_conflict=on_conflict, epochs=epochs or plan.epochs
         )
-    with server_to_measure(dsn, server, data_dir) as opened, SweepProgress(err) as progress:
+    if dry_run:
+        _show_plan(plan, budget_s)
+        return 0
+    with (
+        server_to_measure(dsn, server, data_dir) as opened,
+        SweepProgress(err) as progress,
+        watching(folder, wanted=watch) as watcher,
+    ):
         err.print(f"PostgreSQL {opened.version} ({opened.kind})", markup=False)
         run = run_async(
             run_sweep(
@@ -145,13 +172,35 @@ def sweep_command(
                 budget_s=budget_s,
                 assume_timezone=assume_timezone,
                 restart=opened.cluster.restart if opened.cluster is not None else None,
-                on_progress=progress.listen,
+                on_progress=both(progress.listen, watcher),
             )
         )
     advice = show_advice(run, as_json=as_json)
     if not as_json:
         out.print(f"\nrun: {folder}", markup=False)
     return goal_exit_code(advice)
+
+
+def _show_plan(plan: SweepPlan, budget_s: float | None) -> None:
+    """What would run, and what it could show."""
+    for configuration in plan.configurations:
+        out.print(str(configuration), markup=False)
+    blocks = f"{plan.repeats:,} blocks" if budget_s is None else f"blocks for {budget_s:,.0f} s"
+    out.print(
+        f"{len(plan.configurations)} configurations and {len(plan.tables)} yardsticks,"
+        f" {plan.rows:,} rows a load, {blocks}, {plan.epochs} epochs",
+        markup=False,
+    )
+    if budget_s is not None:
+        return
+    loads = plan.repeats * plan.block_size + plan.epochs * len(plan.warmup_trials())
+    smallest = detectable(PAIR_SD, plan.repeats, plan.epochs)
+    shown = f"{smallest:.0%}" if smallest is not None else "none: six blocks are the least"
+    out.print(
+        f"{loads:,} loads; smallest difference between two configurations that this shows nine"
+        f" times in ten, where single pairs vary by {PAIR_SD:.0%}: {shown}",
+        markup=False,
+    )
 
 
 def _subjects(

@@ -3,6 +3,7 @@
 from batchbench.harness.plan import (
     DEFAULT_BUDGET_S,
     DEFAULT_ROWS,
+    MOST_BLOCKS,
     Configuration,
     SweepPlan,
     Trial,
@@ -27,6 +28,7 @@ from batchbench.harness.sweep import run_sweep
 __all__ = [
     "DEFAULT_BUDGET_S",
     "DEFAULT_ROWS",
+    "MOST_BLOCKS",
     "Configuration",
     "Footprint",
     "Preparing",

@@ -19,7 +19,7 @@ DEFAULT_ROWS = 10_000
 DEFAULT_BUDGET_S = 100.0
 """Of the sweep without arguments: with a server's start and end it takes about two minutes."""
 
-_MOST_BLOCKS = 1_000
+MOST_BLOCKS = 1_000
 _EPOCHS = 3
 # Where the curve of each bends, at 10,000 rows: COPY gains up to the whole, VALUES is past its best
 # from 2,500 rows a statement.
@@ -209,7 +209,7 @@ def default_plan(
         configurations += full_grid([table], ["copy"], drivers, [own], parallelism)
         configurations.append(configured(table, settings))
     return SweepPlan(
-        configurations=tuple(dict.fromkeys(configurations)), repeats=_MOST_BLOCKS, epochs=_EPOCHS
+        configurations=tuple(dict.fromkeys(configurations)), repeats=MOST_BLOCKS, epochs=_EPOCHS
     )
 
 
