@@ -7,6 +7,7 @@ from itertools import groupby
 
 from batchbench.cli.console import figures_grid, out, print_json, warn
 from batchbench.recommend import RankingRow, Recommendation, env_text, ranking, recommend
+from batchbench.report import build_report, plain_lines
 from batchbench.results import Run
 
 GOAL_FAILED = 1
@@ -15,8 +16,7 @@ _BEST_SHOWN = 8
 
 def show_advice(run: Run, *, as_json: bool) -> Recommendation:
     """Print what a run says; return the recommendation. Raises InputError where it says nothing."""
-    rows = ranking(run)
-    advice = recommend(run)
+    rows, advice = ranking(run), recommend(run)
     for warning in run.warnings:
         warn(warning)
     for remark in advice.remarks:
@@ -24,6 +24,8 @@ def show_advice(run: Run, *, as_json: bool) -> Recommendation:
     if as_json:
         print_json(_as_dict(rows, advice))
         return advice
+    for line in plain_lines(build_report(run).first):
+        out.print(line, markup=False)
     for table, of_table in groupby(rows, key=lambda row: row.table):
         _show_ranking(table, list(of_table), {row.way for row in advice.chosen})
     for goal in advice.goals:
