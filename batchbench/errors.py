@@ -128,3 +128,26 @@ def classify(sqlstate: str) -> Failure:
     if sqlstate == "08P01":
         return Failure.PROTOCOL
     return Failure.FATAL
+
+
+_DOES = {
+    Failure.TRANSIENT: "the transaction again on a fresh connection, with backoff",
+    Failure.TOO_BIG: "the chunk in halves, and on",
+    Failure.STALE: "prepared statements are forgotten and the table is read again, once",
+    Failure.ROW: "the guilty rows are found and rejected, the others committed",
+    Failure.PROTOCOL: "the load stops: our bug, or a limit crossed",
+    Failure.FATAL: "the load stops, what is open is rolled back, what is committed is said",
+}
+
+
+def failure_rows() -> list[tuple[str, str, str]]:
+    """The table that `classify` goes by, for people: class, SQLSTATEs, what the engine does."""
+    states = {
+        Failure.TRANSIENT: sorted(_TRANSIENT),
+        Failure.TOO_BIG: sorted(_TOO_BIG),
+        Failure.STALE: sorted(_STALE),
+        Failure.ROW: [*(f"{start}xxx" for start in _ROW_CLASSES), *sorted(_ROW)],
+        Failure.PROTOCOL: ["08P01"],
+        Failure.FATAL: ["all others"],
+    }
+    return [(kind.value, ", ".join(states[kind]), _DOES[kind]) for kind in Failure]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from batchbench.errors import ConfigError, InputError
 from batchbench.results import (
@@ -297,3 +299,12 @@ def test_no_start_of_a_run_stores_an_address(tmp_path: Path) -> None:
     text = (tmp_path / "run.json").read_text()
     assert "hidden" not in text
     assert "secret-host" not in text
+
+
+# --- the published schema -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("trial", TrialRecord), ("run", RunInfo)])
+def test_the_published_schema_is_that_of_the_records(name: str, kind: type[Any]) -> None:
+    published = files("batchbench.results") / "schema" / f"{name}-v{SCHEMA_VERSION}.json"
+    assert json.loads(published.read_text()) == TypeAdapter(kind).json_schema()
