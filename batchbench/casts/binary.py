@@ -175,6 +175,8 @@ def _bytea(text: str) -> bytes:
         raise UnfitError("22021", "has a NUL character")
     if text.startswith("\\x"):
         try:
+            if "\v" in text or "\f" in text:  # blanks to Python, not to hex_decode
+                raise ValueError("blank")
             return bytes.fromhex(text[2:])
         except ValueError as error:
             raise UnfitError("22P02", "not pairs of hexadecimal digits") from error
@@ -193,7 +195,7 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 # ------------------------------------------------------------------ network addresses
 
 _FAMILY = {4: 2, 6: 3}  # PGSQL_AF_INET, PGSQL_AF_INET6
-_PREFIX = re.compile(r"\d{1,3}", re.ASCII)
+_PREFIX = re.compile(r"0|[1-9]\d{0,2}", re.ASCII)
 
 
 def inet_from_text(source: pa.DataType, column: Column, options: CastOptions) -> Plan:

@@ -110,6 +110,9 @@ def _array(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
     return Plan(plan.exactness, nested.lists_kernel(plan.kernel))
 
 
+# bits -> digits that Arrow writes and reads
+_DECIMAL_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}
+
 # kind of the column's type -> class of the source's type -> what builds the cast.
 # A pair that is missing is refused.
 TABLE: Mapping[str, Mapping[str, Builder]] = {
@@ -234,6 +237,8 @@ def plan_for(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
         target = canonical_type(column)
         return exact(lambda values: Converted(pa.nulls(len(values), target)))
     family = _class(source)
+    if family == "decimal" and abs(source.scale) > _DECIMAL_DIGITS[source.bit_width]:
+        refuse(source, column, "Arrow itself cannot show such decimals; give them another scale")
     build = TABLE[column.type.kind].get(family)
     if build is None:
         takes = ", ".join(sorted(TABLE[column.type.kind]))

@@ -38,14 +38,10 @@ def lists_kernel(element: Kernel) -> Kernel:
     """Any kind of Arrow list, element by element; a faulty element makes its row a fault."""
 
     def kernel(values: pa.Array) -> Converted:
-        lists = values if pa.types.is_list(values.type) else values.cast(_plain_list(values.type))
-        return _of_elements(lists, element(lists.flatten()))
+        # Not by a cast to plain lists: pyarrow forgets the last offset of a list view.
+        return _of_elements(values, element(values.flatten()))
 
     return kernel
-
-
-def _plain_list(source: pa.DataType) -> pa.DataType:
-    return pa.list_(source.value_type)
 
 
 def _of_elements(lists: pa.Array, elements: Converted) -> Converted:
@@ -102,6 +98,27 @@ def _split(values: pa.Array) -> pa.Array:
     return _of_elements(lists, Converted(texts)).values
 
 
+# Numbers stay the text they are, with all their digits.
+_JSON_ELEMENTS = json.JSONDecoder(
+    parse_float=str, parse_int=str, parse_constant=str, strict=False
+).decode
+
+
+def _json_elements(text: str) -> list[str | None]:
+    try:
+        elements = _JSON_ELEMENTS(text)
+        "".join(e for e in elements if isinstance(e, str)).encode()
+    except UnicodeEncodeError as error:
+        raise UnfitError("22021", "half a surrogate pair is no character") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UnfitError(
+            "22P02", "an array with bounds of its own; only {...} is supported"
+        ) from error
+    if any(isinstance(element, list | dict) for element in elements):
+        raise UnfitError("22P02", _ONE_DIMENSION)
+    return [str(e).lower() if isinstance(e, bool) else e for e in elements]
+
+
 _ELEMENT = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>(?:[^"\\{},]|\\.)+))\s*(?P<end>,|\}$)',
     re.S | re.ASCII,
@@ -109,14 +126,18 @@ _ELEMENT = re.compile(
 # An escaped blank at the end is part of the element.
 _TRIMMED = re.compile(r"\A\s*((?:[^\\]|\\.)*?)\s*\Z", re.S | re.ASCII)
 _ESCAPED = re.compile(r"\\(.)", re.S)
+_ONE_DIMENSION = "only arrays of one dimension are supported"
 _MALFORMED = "malformed array literal: write {1,2,NULL}"
 
 
 def array_literal(text: str) -> list[str | None]:
-    """The elements of a one-dimensional literal as text. Source: array_in in arrayfuncs.c."""
+    """The elements of a one-dimensional literal as text. Source: array_in in arrayfuncs.c.
+
+    A JSON array of scalars is one too: sources hand on lists of several types as JSON.
+    """
     text = text.strip(" \t\n\v\f\r")
     if text[:1] == "[":
-        raise UnfitError("22P02", "an array with bounds of its own; only {...} is supported")
+        return _json_elements(text)
     if text[:1] != "{" or text[-1:] != "}":
         raise UnfitError("22P02", _MALFORMED)
     if not text[1:-1].strip():
@@ -127,9 +148,7 @@ def array_literal(text: str) -> list[str | None]:
         match = _ELEMENT.match(text, position)
         if match is None:
             nested = text[position:].lstrip()[:1] == "{"
-            raise UnfitError(
-                "22P02", "only arrays of one dimension are supported" if nested else _MALFORMED
-            )
+            raise UnfitError("22P02", _ONE_DIMENSION if nested else _MALFORMED)
         elements.append(_element(match))
         position = match.end()
     if match is None or match["end"] != "}":

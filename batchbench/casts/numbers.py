@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import Any
@@ -97,6 +98,9 @@ def int_from_float(source: pa.DataType, column: Column, options: CastOptions) ->
 def int_from_decimal(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
     target = INTEGERS[column.type.kind]
     low, high = (Decimal(bound) for bound in bounds(target))
+    if not roomy(source):
+        from_text = int_from_text(pa.string(), column, options).kernel
+        return checked(lambda values: from_text(whole_text(values)))
     wide = pa.decimal256(76, max(source.scale, 0))
 
     def kernel(values: pa.Array) -> Converted:
@@ -110,6 +114,24 @@ def int_from_decimal(source: pa.DataType, column: Column, options: CastOptions) 
         return reject(done, ~whole, "22P02", f"has a fraction, {column.declared} has none")
 
     return checked(kernel)
+
+
+def roomy(source: pa.DataType) -> bool:
+    """Whether decimal256 has room for all values of a decimal type, and to hold them against an
+    int8 of 19 digits.
+    """
+    return bool(source.precision - min(source.scale, 0) <= 76 and source.scale + 19 <= 76)
+
+
+def whole_text(values: pa.Array) -> pa.Array:
+    """Any decimals as plain text, whole ones without a fraction."""
+    return each(_whole, pa.string())(values).values
+
+
+def _whole(value: Decimal) -> str:
+    plain = format(value, "f")
+    whole, _, fraction = plain.partition(".")
+    return plain if fraction.strip("0") else whole
 
 
 def _mask(values: pa.Array) -> Mask:
@@ -196,41 +218,55 @@ def float_from_float(source: pa.DataType, column: Column, options: CastOptions) 
 
 
 def float_from_decimal(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
-    """Only decimals that the float's shortest text gives back, digit for digit."""
+    """Only decimals that the float equals, or that its shortest text gives back."""
     target = FLOATS[column.type.kind]
+    slow = each(lambda value: _nearest(value, target, column), target)
+    if not roomy(source):
+        return checked(slow)
     kept = _DIGITS_ALWAYS_KEPT[column.type.kind]
-
-    def floats(values: pa.Array) -> pa.Array:
-        return values.cast(pa.string()).cast(target)  # by text, because that rounds correctly
-
-    if source.precision <= kept:
-        return exact(lambda values: Converted(floats(values)))
+    smallest = float(np.finfo(target.to_pandas_dtype()).tiny)
+    few = source.precision <= kept
+    if few and abs(source.scale) + source.precision < -math.log10(smallest):
+        return exact(lambda values: Converted(_by_text(values, target)))
     wide = pa.decimal256(76, max(source.scale, 0))
-    small = Decimal(10**kept).scaleb(-max(source.scale, 0))
-
-    def slow(value: Decimal) -> Any:
-        single = floats(pa.array([value]))
-        if Decimal(single.cast(pa.string())[0].as_py()) != value:
-            raise UnfitError("22003", f"has more digits than {column.declared} keeps")
-        return single[0].as_py()
+    long = Decimal(10**kept).scaleb(-max(source.scale, 0))
 
     def kernel(values: pa.Array) -> Converted:
         magnitude = pc.abs(pc.fill_null(values.cast(wide), pa.scalar(Decimal(0), wide)))
-        long = _mask(pc.greater_equal(magnitude, small))
-        done = Converted(floats(values))
-        return patch(done, long, values, each(slow, target))
+        found = _by_text(values, target)
+        odd = _mask(pc.greater_equal(magnitude, long))
+        # Below its normal numbers a float has fewer digits, and then none.
+        odd |= (np.abs(numbers(found)) < smallest) & _mask(pc.greater(magnitude, Decimal(0)))
+        return patch(Converted(found), odd, values, slow)
 
     return checked(kernel)
+
+
+def _by_text(values: pa.Array, target: pa.DataType) -> pa.Array:
+    return values.cast(pa.string()).cast(target)  # by text, because that rounds correctly
+
+
+def _nearest(value: Decimal, target: pa.DataType, column: Column) -> float:
+    """The float of a decimal or an integer. Raises UnfitError where it says something else."""
+    single = pa.array([str(value)]).cast(target)
+    found: float = single[0].as_py()
+    exact_or_shortest = (Decimal(found), Decimal(single.cast(pa.string())[0].as_py()))
+    if value not in exact_or_shortest:
+        raise UnfitError("22003", f"has more digits than {column.declared} keeps")
+    return found
 
 
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.I | re.ASCII)
 _FLOAT_SHAPE = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INFINITE = r"^[+-]?[iI]"
 _ZERO = r"^[+-]?[0.]+([eE].*)?$"
+_WHOLE = r"^[+-]?[0-9]+$"
 
 
 def float_from_text(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
+    """The nearest float, as the server reads it; but an integer keeps its digits or is refused."""
     target = FLOATS[column.type.kind]
+    integers_end = 2.0 ** (24 if column.type.kind == "float4" else 53)
 
     def fast(values: pa.Array) -> pa.Array:
         return values.cast(target)
@@ -241,6 +277,7 @@ def float_from_text(source: pa.DataType, column: Column, options: CastOptions) -
         return fast(pa.array([text.lstrip("+")]))[0].as_py()
 
     reader = Reader(_FLOAT_SHAPE, fast, each_distinct(slow, target))
+    kept = each_distinct(lambda text: _nearest(Decimal(text.strip()), target, column), target)
 
     def kernel(values: pa.Array) -> Converted:
         done = parsed(values, reader)
@@ -248,7 +285,9 @@ def float_from_text(source: pa.DataType, column: Column, options: CastOptions) -
         # Arrow reads 1e400 as infinity and 1e-400 as 0.
         lost = _unless(np.isinf(found), values, _INFINITE)
         lost |= _unless((found == 0) & valid_mask(done.values), values, _ZERO)
-        return reject(done, lost, "22003", f"out of range for {column.declared}")
+        done = reject(done, lost, "22003", f"out of range for {column.declared}")
+        large = np.isfinite(found) & (np.abs(found) >= integers_end)
+        return patch(done, large & ~_unless(large, values, _WHOLE), values, kept)
 
     return checked(kernel)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchbench.casts.numbers import bounds
+from batchbench.casts.numbers import bounds, roomy
 from batchbench.casts.outcome import (
     CastOptions,
     Converted,
@@ -94,6 +94,9 @@ def numeric_from_decimal(source: pa.DataType, column: Column, options: CastOptio
         return exact(lambda values: Converted(widen(values)))
     if source.scale <= limits.scale and source.precision - source.scale <= limits.whole_digits:
         return exact(lambda values: Converted(widen(values)))
+    if not roomy(source):
+        by_text = _text_kernel(column, pa.string())
+        return checked(lambda values: by_text(decimal_text(values)))
     wide = pa.decimal256(76, max(source.scale, 0))
     top = limits.whole_digits if limits.whole_digits + wide.scale <= 75 else None
 

@@ -207,6 +207,7 @@ _CLOCK_SHAPE = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _DATE_SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _NAIVE_SHAPE = rf"^{_DATE_SHAPE}([ T]{_CLOCK_SHAPE})?$"
 _ZONED_SHAPE = rf"^{_DATE_SHAPE}[ T]{_CLOCK_SHAPE}(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$"
+_MINUTES_FROM = 13  # where they begin, with their colon: after 2024-12-31 23
 _OFFSET_FROM = 16  # where the offset may begin: after 2024-12-31 23:59
 _LENGTH_WITH_MICROSECONDS = 26  # 2024-12-31 23:59:59.999999, without an offset
 
@@ -232,14 +233,29 @@ def _since_2000(found: pa.Array) -> pa.Array:
 
 
 def _naive(values: pa.Array) -> pa.Array:
-    return _since_2000(values.cast(pa.timestamp("us")))
+    found = _since_2000(values.cast(pa.timestamp("us")))
+    _hold_minutes(values.drop_null())
+    return found
 
 
 def _zoned(values: pa.Array) -> pa.Array:
     found = _since_2000(values.cast(pa.timestamp("us", "UTC")))
+    _hold_minutes(values.drop_null())
     if _any_large_offset(values.drop_null()):
         raise UnfitError("22009", "time zone offset out of range")
     return found
+
+
+def _hold_minutes(values: pa.Array) -> None:
+    """Raise UnfitError where a text that Arrow has parsed has an hour alone, no text for 15."""
+    lengths = byte_lengths(values)
+    timed = lengths > _MINUTES_FROM - len(" 23")
+    if bool(timed.any()):
+        starts = (np.cumsum(lengths) - lengths)[timed]
+        short = lengths[timed] <= _MINUTES_FROM
+        colons = text_bytes(values)[np.where(short, starts, starts + _MINUTES_FROM)]
+        if bool((short | (colons != ord(":"))).any()):
+            raise UnfitError("22007", "no minutes")
 
 
 def _any_large_offset(values: pa.Array) -> bool:

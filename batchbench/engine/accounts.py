@@ -185,11 +185,20 @@ def _of_error(span: Span, error: WriteError) -> Rejection:
 
 
 def _plain(value: pa.Scalar) -> Any:
-    """A value as Python has it, else (a year past 9999) as text."""
+    """A value as Python has it, else (a year past 9999, no UTF-8) as text, element by element."""
     try:
         return value.as_py()
     except (OverflowError, ValueError):
-        return str(value.cast(pa.string()))
+        kind = value.type
+    if pa.types.is_dictionary(kind):
+        return _plain(value.value)
+    if pa.types.is_struct(kind):
+        return {name: _plain(field) for name, field in value.items()}
+    if pa.types.is_nested(kind):
+        return [_plain(element) for element in value.values]
+    if isinstance(value, pa.StringScalar):  # also large ones and views
+        return value.as_buffer().to_pybytes().decode(errors="backslashreplace")
+    return str(value.cast(pa.string()))
 
 
 def _row(chunk: Chunk, position: int) -> dict[str, Any]:

@@ -8,39 +8,39 @@ types that a column holds.
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 
 from batchbench.errors import InputError
+from batchbench.sources.scalars import (
+    JSON_SCALARS,
+    NUMBERS,
+    as_text,
+    json_text,
+    number_text,
+    scalars,
+)
 
 JSON_METADATA = {b"batchbench.type": b"json"}
 """Marks a text column whose values are JSON documents."""
-
-_EXACT_INTEGERS = 2**53
-_JSON_SCALARS = {str, int, float, bool, Decimal}
-_SINGLE = {bool, int, str, bytes, dt.date, dt.time, dt.timedelta, Decimal}
-_ADDRESSES = (
-    ipaddress.IPv4Address,
-    ipaddress.IPv6Address,
-    ipaddress.IPv4Network,
-    ipaddress.IPv6Network,
-    ipaddress.IPv4Interface,
-    ipaddress.IPv6Interface,
-)
 
 
 def is_json(field: pa.Field) -> bool:
     """Whether a field holds JSON documents as text."""
     return (field.metadata or {}).get(b"batchbench.type") == b"json"
+
+
+def _is_numpy(kind: type) -> bool:
+    """Whether values have an equal of Python's own; times of nanoseconds have none."""
+    has_equal = issubclass(kind, (np.number, np.bool_, np.str_))
+    return has_equal and not issubclass(kind, np.timedelta64)
 
 
 def batch_of_dicts(
@@ -53,10 +53,17 @@ def batch_of_dicts(
     Raises InputError where a value has no Arrow type; `source` starts the message.
     """
     names = dict.fromkeys(known)
-    for row in rows:
-        if row.keys() - names.keys():
-            names.update(dict.fromkeys(row))
-    columns = {name: [row.get(name) for row in rows] for name in names}
+    names.update(dict.fromkeys(rows[0]))
+    try:
+        columns = {name: list(map(itemgetter(name), rows)) for name in names}
+        same_keys = set(map(len, rows)) == {len(names)}
+    except KeyError:
+        same_keys = False
+    if not same_keys:
+        for row in rows:
+            if row.keys() - names.keys():
+                names.update(dict.fromkeys(row))
+        columns = {name: [row.get(name) for row in rows] for name in names}
     return batch_of_columns(columns, known, source)
 
 
@@ -77,8 +84,8 @@ def column(
 ) -> tuple[pa.Field, pa.Array]:
     """One column: its field and its values. Raises InputError (see `batch_of_dicts`)."""
     types = set(map(type, values))
-    if any(issubclass(kind, (np.number, np.bool_, np.str_)) for kind in types):
-        values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if any(map(_is_numpy, types)):
+        values = [value.item() if _is_numpy(type(value)) else value for value in values]
         types = set(map(type, values))
     types.discard(type(None))
     if not types:
@@ -101,58 +108,23 @@ def _found(name: str, values: list[Any], types: set[type]) -> tuple[pa.Field, pa
         return _json_column(name, values)
     if types <= {list, tuple}:
         return _list_column(name, values)
-    array = _scalars(values, types)
+    array = scalars(values, types)
     return pa.field(name, array.type), array
 
 
-def _scalars(values: list[Any], types: set[type]) -> pa.Array:
-    if types == {dt.datetime}:
-        return _datetimes(values)
-    if types == {UUID}:
-        storage = pa.array([None if v is None else v.bytes for v in values], pa.binary(16))
-        return pa.ExtensionArray.from_storage(pa.uuid(), storage)
-    if types <= {int, float, Decimal}:
-        return _numbers(values, types)
-    if len(types) == 1 and types <= _SINGLE:
-        return pa.array(values)
-    if types <= _JSON_SCALARS:
-        return pa.array([_text(value) for value in values], pa.string())
-    if all(issubclass(kind, _ADDRESSES) for kind in types):
-        return pa.array([None if v is None else str(v) for v in values], pa.string())
-    if len(types) > 1:
-        raise TypeError
-    return pa.array(values)
-
-
-def _numbers(values: list[Any], types: set[type]) -> pa.Array:
-    try:
-        if types == {int}:
-            return pa.array(values, pa.int64())
-        if Decimal not in types:
-            return pa.array(values, pa.float64())
-    except (pa.ArrowInvalid, OverflowError):
-        pass  # an integer that int64, or float64 beside floats, cannot hold: exact decimals
-    exact = [Decimal(repr(v)) if isinstance(v, float) else v for v in values]
-    try:
-        return pa.array([None if v is None else Decimal(v) for v in exact])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        # more digits than decimal256 has, NaN or infinity: the digits as text
-        return pa.array([None if v is None else str(v) for v in exact], pa.string())
-
-
-def _datetimes(values: list[Any]) -> pa.Array:
-    aware = {value.tzinfo is not None for value in values if value is not None}
-    if len(aware) > 1:
-        raise TypeError
-    return pa.array(values, pa.timestamp("us", "UTC" if aware == {True} else None))
-
-
 def _list_column(name: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
+    """Lists of one type; others are JSON, which array columns read as well."""
     kinds = {type(element) for value in values if value is not None for element in value}
     kinds.discard(type(None))
-    if not kinds or len(kinds) > 1 or not kinds <= (_SINGLE | {float}):
+    if len(kinds) != 1 or kinds & {list, tuple, dict}:
         return _json_column(name, values)
-    array = pa.array(values)
+    flat = scalars([element for value in values if value is not None for element in value], kinds)
+    if kinds <= NUMBERS and pa.types.is_string(flat.type):
+        return _json_column(name, values)  # where they stay numbers
+    lengths = np.array([0 if value is None else len(value) for value in values])
+    offsets = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    missing = pa.array([value is None for value in values])
+    array = pa.ListArray.from_arrays(offsets, flat, mask=missing)
     return pa.field(name, array.type), array
 
 
@@ -165,21 +137,16 @@ _DIGITS = re.compile(r'"\\u0000digits:([^"]+)"')
 
 
 def _document(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_digits)
+    """A JSON document; NaN and infinity as Python writes them, which no JSON column takes."""
+    text = json.dumps(value, ensure_ascii=False, default=_digits)
     return _DIGITS.sub(r"\1", text) if "\\u0000digits:" in text else text
 
 
 def _digits(value: Any) -> str:
     # json cannot write a Decimal: mark its digits here, strip quotes and mark in _document
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, Decimal):
         return f"\0digits:{value}"
     raise TypeError
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, (bool, int, float)) else str(value)
 
 
 def _as_known(
@@ -189,10 +156,14 @@ def _as_known(
     if known is None or known.equals(field, check_metadata=True):
         return field, array
     if is_json(known):
-        return _json_column(field.name, values)
+        try:
+            return _json_column(field.name, values)
+        except TypeError:
+            return field, array  # lists of times, after empty ones
     if pa.types.is_string(known.type) and not pa.types.is_nested(array.type) and not is_json(field):
-        if all(type(value) in _JSON_SCALARS for value in values if value is not None):
-            return known, pa.array([_text(value) for value in values], pa.string())
+        types = {type(value) for value in values if value is not None}
+        if types <= JSON_SCALARS:
+            return known, as_text(values, number_text if types <= NUMBERS else json_text)
         return field, array
     if pa.types.is_float64(known.type) and pa.types.is_int64(array.type):
         try:

@@ -35,8 +35,10 @@ LINE_BYTES = 256 << 20
 
 ARRAY_ROWS = 5_000
 _END = object()
-_LONG_NUMBER = re.compile(rb"[0-9.]{17,}")
-_LOSABLE_NUMBER = re.compile(rb"[0-9.]{17,}|[eE][+-]?[0-9]{3}")
+# Over 16 digits, whole beyond 2**53 by its exponent, or beyond float64: pyarrow makes 0 of 1e-400.
+_LOSABLE_NUMBER = re.compile(rb"[0-9.]{17,}|[eE]\+?[0-9]{2}|[eE]-[0-9]{3}")
+_INT_DIGITS = 4_300  # Python reads no longer int
+_HUGE_INTEGER = re.compile(rb"[0-9]{%d}" % _INT_DIGITS)
 _INTEGER_LIMIT = 2.0**53
 _FAST = {pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()}
 _BLANK = re.compile(rb"^[ \t\r]*$", re.MULTILINE)
@@ -128,7 +130,7 @@ class _BlockParser:
         if _BLANK.search(block[:-1] if block.endswith(b"\n") else block):
             return None  # blank lines would spoil the count of rows below
         floats = [f.name for f in fields if f.type == pa.float64()]
-        if floats and _LONG_NUMBER.search(block):
+        if floats and _LOSABLE_NUMBER.search(block):
             return None
         try:
             block.decode()  # pyarrow does not check
@@ -146,8 +148,11 @@ class _BlockParser:
         return table.combine_chunks().to_batches()[0].cast(pa.schema(list(fields)))
 
     def _exact(self, block: bytes) -> pa.RecordBatch | None:
-        parse_float = _exact_float if _LOSABLE_NUMBER.search(block) else None
-        decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=parse_float)
+        decoder = json.JSONDecoder(
+            object_pairs_hook=_unique_keys,
+            parse_float=_exact_float if _LOSABLE_NUMBER.search(block) else None,
+            parse_int=_any_integer if _HUGE_INTEGER.search(block) else None,
+        )
         rows = []
         for number, line in enumerate(block.split(b"\n"), self._line):
             if line and not line.isspace():
@@ -193,8 +198,19 @@ def _beyond_float(values: pa.ChunkedArray) -> bool:
 
 
 def _exact_float(text: str) -> float | Decimal:
-    number, exact = float(text), Decimal(text)
-    return number if Decimal(repr(number)) == exact else exact
+    return _nearest(Decimal(text))
+
+
+def _nearest(exact: Decimal) -> float | Decimal:
+    """The float that says the same, as its digits and, where it is a whole number, by its value."""
+    number = float(exact)
+    same = Decimal(repr(number)) == exact
+    large = same and abs(number) >= _INTEGER_LIMIT
+    return number if same and not (large and Decimal(number) != exact) else exact
+
+
+def _any_integer(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _INT_DIGITS else Decimal(text)
 
 
 class _DuplicateKeyError(Exception):
@@ -273,7 +289,7 @@ class JsonArraySource(OneTable):
             while True:
                 try:
                     row = next(items, _END)
-                except (ijson.JSONError, UnicodeDecodeError):
+                except (ijson.JSONError, ValueError):  # ints of too many digits, not UTF-8
                     # from None: the parser's message quotes the text
                     raise InputError(
                         f"{self.name}: is not valid JSON after element {count:,}; the file may "
@@ -292,8 +308,7 @@ class JsonArraySource(OneTable):
 
 def _as_number(value: Any) -> Any:
     if isinstance(value, Decimal):
-        number = float(value)
-        return number if Decimal(repr(number)) == value else value
+        return _nearest(value)
     if isinstance(value, list):
         return [_as_number(element) for element in value]
     if isinstance(value, dict):

@@ -133,7 +133,7 @@ class PythonSource(OneTable):
         self._taken = True
         rows = chain(self._head or (), self._rows) if self.one_shot else self._rows
         self._head = None
-        return located(self._pieces(iter(rows)), self.name, max_rows, max_bytes)
+        return located(self._pieces(iter(rows)), self.name, min(max_rows, CONVERT_ROWS), max_bytes)
 
     def _peek(self) -> list[Any]:
         if not self.one_shot:
@@ -157,12 +157,16 @@ class PythonSource(OneTable):
     def _converted(
         self, rows: list[Any], known: Mapping[str, pa.Field], first_row: int, where: str
     ) -> pa.RecordBatch:
+        kinds = set(map(type, rows))
         if self._columns is None:
-            self._each(rows, first_row, lambda row: isinstance(row, Mapping), "is no dict")
+            if kinds != {dict}:  # the usual case is told in C
+                self._each(rows, first_row, lambda row: isinstance(row, Mapping), "is no dict")
             return batch_of_dicts(rows, known, where)
         width = len(self._columns)
-        self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
-        columns = dict(zip(self._columns, map(list, zip(*rows, strict=True)), strict=True))
+        if not kinds <= {tuple, list} or set(map(len, rows)) != {width}:
+            self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
+        flat = list(chain.from_iterable(rows))  # zip(*rows) touches every row for each value
+        columns = {name: flat[i::width] for i, name in enumerate(self._columns)}
         return batch_of_columns(columns, known, where)
 
     def _each(

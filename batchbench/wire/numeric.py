@@ -1,6 +1,6 @@
 """numeric as the wire has it: base-10,000 digits.
 
-Source of the format: numeric_recv in PostgreSQL's numeric.c: int16 digit count, int16 weight of
+Source of the format: numeric_recv in PostgreSQL's numeric.c: uint16 digit count, int16 weight of
 the first digit (in powers of 10,000), uint16 sign, uint16 display scale, then the digits. The
 server drops leading and trailing zero digits, so every value of a column may carry as many.
 """
@@ -45,7 +45,8 @@ def _unscaled_int64(values: pa.Array) -> NDArray[np.int64] | None:
     valid = values.is_valid().to_numpy(zero_copy_only=False)
     low = np.where(valid, words[:, 0], 0)
     high = np.where(valid, words[:, 1], 0)
-    fits = (high == (low >> 63)) & (np.abs(low) < 10**_INT64_DIGITS)
+    # Not by np.abs: that of the smallest int64 is negative.
+    fits = (high == (low >> 63)) & (low < 10**_INT64_DIGITS) & (low > -(10**_INT64_DIGITS))
     return low if bool(fits.all()) else None
 
 
@@ -115,5 +116,5 @@ def _encode_one(text: str) -> bytes:
     fraction = fraction.ljust(-(-len(fraction) // 4) * 4, "0")
     groups = [int((integer + fraction)[i : i + 4]) for i in range(0, len(integer + fraction), 4)]
     weight = len(integer) // 4 - 1
-    head = struct.pack(">hhHh", len(groups), weight, _NEGATIVE if sign else 0, scale)
+    head = struct.pack(">HhHh", len(groups), weight, _NEGATIVE if sign else 0, scale)
     return head + struct.pack(f">{len(groups)}h", *groups)
