@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -57,6 +58,22 @@ def test_no_interval_under_six_pairs() -> None:
     assert judge(ratio_of_logs([0.5] * 5)).finding is Finding.UNDECIDED
 
 
+def test_few_pairs_promise_no_more_than_they_can() -> None:
+    """The ranks of six pairs end at 97 %: beyond, the interval must leave the pairs behind."""
+    logs = np.array([0.01, 0.05, 0.02, 0.08, 0.04, 0.06])
+    sure, surer = (ratio_of_logs(logs, confidence=share) for share in (0.95, 0.995))
+    assert np.log([sure.low or 0, sure.high or 0]) == pytest.approx([0.01, 0.08])
+    assert surer.low is not None
+    assert surer.high is not None
+    wide = scipy_stats.t.interval(0.995, 5, np.mean(logs), scipy_stats.sem(logs))
+    assert np.log([surer.low, surer.high]) == pytest.approx(wide)
+
+
+def test_another_epoch_never_widens_the_interval() -> None:
+    found = [detectable(0.15, 120, epochs) or 9 for epochs in range(2, 16)]
+    assert found == sorted(found, reverse=True)
+
+
 @given(speeds, st.floats(0.01, 100))
 def test_scale_and_side_do_not_matter(values: list[float], scale: float) -> None:
     one = np.array(values)
@@ -79,7 +96,7 @@ def test_what_epochs_have_in_common_widens_the_interval() -> None:
     rng = np.random.default_rng(2)
     epochs = np.repeat(np.arange(5), 30)
     logs = rng.normal(0, 0.05, 150) + np.repeat(rng.normal(0, 0.08, 5), 30)
-    apart, together = ratio_of_logs(logs, epochs=epochs), ratio_of_logs(logs)
+    apart, together = ratio_of_logs(logs, epochs=epochs.tolist()), ratio_of_logs(logs)
     assert apart.error is not None
     assert together.error is not None
     assert apart.error > 3 * together.error
@@ -137,14 +154,27 @@ def test_one_sided_bound_and_p_value_agree() -> None:
     assert lower_bound(ratio_of_logs([0.1] * 3)) is None
 
 
-@pytest.mark.parametrize("kind", ["pocock", "obrien-fleming"])
-def test_looks_spend_what_they_may(kind: str) -> None:
-    levels = looks([0.25, 0.5, 0.75, 1.0], 0.05, kind)  # type: ignore[arg-type]
-    assert sum(levels) == pytest.approx(0.05)
-    if kind == "obrien-fleming":
-        assert levels == sorted(levels)
+@pytest.mark.parametrize(
+    ("kind", "bounds"),
+    [
+        ("pocock", [2.4380, 2.4268, 2.4101, 2.3966, 2.3859]),
+        ("obrien-fleming", [4.8769, 3.3569, 2.6803, 2.2898, 2.0310]),
+    ],
+)
+def test_levels_of_looks_are_those_that_were_published(
+    kind: Literal["pocock", "obrien-fleming"], bounds: list[float]
+) -> None:
+    """Reboussin, DeMets, Kim, Lan (2000): five looks at equal distances, both sides 5 %."""
+    levels = looks([0.2, 0.4, 0.6, 0.8, 1.0], 0.05, kind)
+    assert scipy_stats.norm.isf(np.array(levels) / 2) == pytest.approx(bounds, abs=3e-4)
+
+
+def test_looks_are_planned() -> None:
+    assert looks([1.0]) == pytest.approx([0.05])
     with pytest.raises(ValueError, match="one after the other"):
         looks([0.5, 0.5, 1.0])
+    with pytest.raises(ValueError, match="at most 1"):
+        looks([0.5, 1.5])
 
 
 def test_hopeless_is_surely_slower() -> None:

@@ -47,15 +47,16 @@ def p_value(ratio: Ratio) -> float | None:
         return None
     if ratio.error == 0:
         return 1.0 if ratio.log == 0 else 0.0
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    return float(2 * t.sf(abs(ratio.log) / ratio.error, max(1.0, ratio.degrees)))
+    return float(2 * stdtr(max(1.0, ratio.degrees), -abs(ratio.log) / ratio.error))
 
 
 def lower_bound(ratio: Ratio, confidence: float = 0.95) -> float | None:
     """One-sided: the ratio is over this, with that confidence; None under six pairs."""
     if ratio.error is None:
         return None
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(np.exp(ratio.log - t.ppf(confidence, max(1.0, ratio.degrees)) * ratio.error))
+    reach = stdtrit(max(1.0, ratio.degrees), confidence) * ratio.error
+    return float(np.exp(ratio.log - reach))

@@ -84,4 +84,7 @@ def histogram_of(document: Mapping[str, object]) -> Histogram:
     counts, max_s = document.get("counts"), document.get("max_s")
     if not isinstance(counts, Mapping) or not isinstance(max_s, int | float):
         raise ValueError("not a histogram: it has counts and max_s")  # noqa: TRY004 - of a document
-    return Histogram({int(bucket): int(count) for bucket, count in counts.items()}, float(max_s))
+    held = {int(bucket): int(count) for bucket, count in counts.items()}
+    if any(bucket < 0 or count < 1 for bucket, count in held.items()) or not 0 <= max_s < np.inf:
+        raise ValueError("not a histogram: buckets are from 0, counts from 1, max_s is not below 0")
+    return Histogram(held, float(max_s))

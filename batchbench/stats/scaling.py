@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 FEWEST_LEVELS = 6
 _BOOTSTRAPS = 200
+_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +58,48 @@ class Scaling:
 
 
 def fit_scaling(writers: Sequence[int], rows_per_s: Sequence[float], seed: int = 1) -> Scaling:
-    """Fit to trials, by relative least squares; intervals by a bootstrap over trials of each level.
+    """Fit to trials, by relative least squares; intervals by a bootstrap of the residuals.
 
-    Raises ValueError under six levels.
+    Residuals know what a trial a level cannot show by itself, and where the law does not fit.
+    Source: Efron, Tibshirani: An Introduction to the Bootstrap, 9.4; residuals are scaled by
+    sqrt(n / (n - 3)), since three coefficients took a part of their spread, and the interval by
+    Student's t against the normal. Coverage: tests/test_stats_simulated.py.
+    Raises ValueError under six levels, and where the two differ in length or are not over 0.
     """
     levels, speeds = np.asarray(writers, float), np.asarray(rows_per_s, float)
+    if levels.shape != speeds.shape or not (levels > 0).all() or not (speeds > 0).all():
+        raise ValueError("each trial has a number of writers and a speed, both over 0")
     distinct = np.unique(levels)
     if len(distinct) < FEWEST_LEVELS:
         raise ValueError(
             f"{len(distinct)} numbers of writers were measured; a fit needs {FEWEST_LEVELS}"
         )
     best = _fit(levels, speeds)
+    fitted = _law(levels, *best)
+    residuals = np.log(speeds / fitted)
+    residuals = (residuals - np.mean(residuals)) * np.sqrt(len(levels) / (len(levels) - 3))
     rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(_BOOTSTRAPS):
-        picks = np.concatenate(
-            [rng.choice(at := np.flatnonzero(levels == level), len(at)) for level in distinct]
-        )
-        drawn.append(_fit(levels[picks], speeds[picks], best))
+    drawn = [
+        _fit(levels, fitted * np.exp(rng.choice(residuals, len(levels))))
+        for _ in range(_BOOTSTRAPS)
+    ]
     low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
+    wider = _student(len(levels) - 3)
     single, contention, crosstalk = (
-        Coefficient(float(v), float(min(a, v)), float(max(b, v)))
-        for v, a, b in zip(best, low, high, strict=True)
+        Coefficient(float(v), max(0.0, v - wider * max(0.0, v - a)), v + wider * max(0.0, b - v))
+        for v, a, b in zip(best.tolist(), low.tolist(), high.tolist(), strict=True)
     )
     return Scaling(single, contention, crosstalk, int(distinct.max()))
 
 
 Floats = NDArray[np.float64]
+
+
+def _student(degrees: int) -> float:
+    """How much wider an interval is whose spread is known from so few degrees of freedom."""
+    from scipy.stats import norm, t
+
+    return float(t.ppf(0.975, degrees) / norm.ppf(0.975))
 
 
 def _law(writers: Floats, single: float, contention: float, crosstalk: float) -> Floats:
@@ -92,17 +108,27 @@ def _law(writers: Floats, single: float, contention: float, crosstalk: float) ->
     return speeds
 
 
-def _fit(writers: Floats, speeds: Floats, start: Floats | None = None) -> Floats:
-    from scipy.optimize import least_squares
+def _fit(writers: Floats, speeds: Floats) -> Floats:
+    """Gauss-Newton on the logarithms: writers / X(n) is linear in 1, sigma and kappa over lambda,
+    and none of them is below 0, so that each step is a non-negative least squares.
+    """
+    parts = np.column_stack([np.ones(len(writers)), writers - 1, writers * (writers - 1)])
+    costs = _costs(parts, writers / speeds)
+    if costs[1] > costs[0]:  # contention ends at 1, where writers only take turns
+        turns = np.column_stack([writers, parts[:, 2]])
+        costs = _costs(turns, writers / speeds)[[0, 0, 1]]
+    first = max(float(costs[0]), 1e-300)
+    return np.array([1 / first, costs[1] / first, costs[2] / first])
 
-    scale = float(np.median(speeds / writers))
-    first = (
-        np.array([1.0, 0.1, 0.01]) if start is None else np.array([start[0] / scale, *start[1:]])
-    )
 
-    def error(values: Floats) -> Floats:
-        return np.log(_law(writers, values[0] * scale, values[1], values[2])) - np.log(speeds)
+def _costs(parts: Floats, seen: Floats) -> Floats:
+    from scipy.optimize import nnls
 
-    bounds = ([1e-6, 0, 0], [np.inf, 1, 1])
-    found = least_squares(error, np.clip(first, bounds[0], [1e9, 1, 1]), bounds=bounds).x
-    return np.array([found[0] * scale, found[1], found[2]])
+    fitted, costs = seen, np.zeros(parts.shape[1])
+    for _ in range(_STEPS):
+        scaled = parts / fitted[:, None]
+        before, costs = costs, nnls(scaled, 1 + np.log(seen / fitted))[0]
+        fitted = np.maximum(parts @ costs, seen / 1e3)
+        if np.allclose(before, costs, rtol=1e-9, atol=0):
+            break
+    return costs

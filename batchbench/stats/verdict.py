@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,10 +17,10 @@ DELTA = 0.02
 """What counts as equivalent. With enough pairs any two runs differ by some per mille; A/A runs
 showed up to 2.6 % at p = 0.004, so that significance alone is no claim."""
 
-POWER = 0.92
-"""Of a difference that is promised to be found nine times in ten; the rest is for rounding and
-heavy tails (tests/test_stats_simulated.py)."""
+POWER = 0.9
+"""Of a difference that is promised to be found (tests/test_stats_simulated.py)."""
 ALPHA = 0.05
+_ERRORS = 100
 
 
 class Finding(StrEnum):
@@ -33,8 +34,8 @@ class Finding(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """finding: what may be said of `ratio`. delta: what counted as equivalent.
-    smallest: the smallest difference that would have been found nine times in ten, as a share;
-        None where there are too few pairs for any.
+    smallest: the smallest difference that such a run finds nine times in ten, as a share; None
+        where there are too few pairs for any.
     """
 
     finding: Finding
@@ -67,12 +68,15 @@ def judge(ratio: Ratio, delta: float = DELTA) -> Verdict:
 
 
 def smallest_difference(ratio: Ratio, delta: float = DELTA) -> float | None:
-    """The smallest true difference that these pairs would have shown, `POWER` of the times."""
+    """The smallest true difference that such a run would show, `POWER` of the times, as a share.
+
+    That the run's own error is an estimate as well is counted in: of few pairs it may be half of
+    what the next run has. None under six pairs.
+    """
     if ratio.error is None:
         return None
-    reach = _quantile((1 + ratio.confidence) / 2, ratio.degrees) * ratio.error
-    power = _quantile(POWER, ratio.degrees) * ratio.error
-    return float(np.expm1(max(reach, np.log1p(delta)) + power))
+    factor = _factor(ratio.degrees, ratio.confidence, estimated=True)
+    return _shown(factor, ratio.error, ratio.degrees, delta)
 
 
 def detectable(sd: float, pairs: int, epochs: int = 1, *, confidence: float = 0.95) -> float | None:
@@ -83,8 +87,36 @@ def detectable(sd: float, pairs: int, epochs: int = 1, *, confidence: float = 0.
     if pairs < FEWEST_PAIRS:
         return None
     error, degrees = planned_error(sd, pairs, epochs)
-    reach = _quantile((1 + confidence) / 2, degrees) * error
-    return float(np.expm1(max(reach, np.log1p(DELTA)) + _quantile(POWER, degrees) * error))
+    return _shown(_factor(degrees, confidence, estimated=False), error, degrees, DELTA)
+
+
+def _shown(factor: float, error: float, degrees: float, delta: float) -> float:
+    """Its interval must leave 1 out, and its estimate be beyond delta."""
+    beyond = float(np.log1p(delta)) + _quantile(POWER, degrees) * error
+    return float(np.expm1(max(factor * error, beyond)))
+
+
+@lru_cache(maxsize=4096)
+def _factor(degrees: float, confidence: float, *, estimated: bool) -> float:
+    """Of how many standard errors a difference must be to be found, `POWER` of the times.
+
+    The run that finds it has an error of its own, off by sqrt(chi2 / degrees); where the error is
+    `estimated`, so is the one that the difference is told in. Source: the noncentral t, as a mean
+    over equally likely errors.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+    from scipy.stats import chi2
+
+    needed = _quantile((1 + confidence) / 2, degrees)
+    shares = (np.arange(_ERRORS) + 0.5) / _ERRORS
+    off = np.sqrt(chi2.ppf(shares, max(1.0, degrees)) / max(1.0, degrees))
+    told = off[:, None] if estimated else np.ones((1, 1))
+
+    def lacks(factor: float) -> float:
+        return float(np.mean(ndtr(factor * told - needed * off))) - POWER
+
+    return float(brentq(lacks, 0.0, 100.0 * needed))
 
 
 def pairs_needed(
@@ -109,6 +141,6 @@ def pairs_needed(
 
 
 def _quantile(share: float, degrees: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(share, max(1.0, degrees)))
+    return float(stdtrit(max(1.0, degrees), share))
