@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from batchbench.errors import InputError
 from batchbench.results import Run, TrialRecord
-from batchbench.stats import Verdict, judge
-from batchbench.stats.unpaired import mean_ratio, unpaired_ratio
+from batchbench.stats import Ratio, Verdict, judge
+from batchbench.stats.unpaired import unpaired_ratio
 
 Key = tuple[str, str, str, int, int]
 """table, strategy, driver, chunk size, parallelism"""
@@ -68,11 +70,37 @@ def compare(before: Run, after: Run, delta: float = 0.02) -> Comparison:
         verdict = judge(ratio, delta)
         differences.append(Difference(key, _median(old[key]), _median(new[key]), verdict))
     differences.sort(key=lambda d: -abs(d.verdict.ratio.log))
-    mean = judge(mean_ratio([d.verdict.ratio for d in differences]), delta)
+    mean = judge(_mean([old, new], shared, yardsticks if both else [{}, {}]), delta)
     missing = tuple(" ".join(map(str, key)) for key in {**old, **new} if key not in shared)
     remarks = _remarks(before, after, by_yardstick=both)
     ids = before.info.run_id, after.info.run_id
     return Comparison(*ids, tuple(differences), mean, both, missing, remarks)
+
+
+def _mean(
+    runs: Sequence[Mapping[Key, list[TrialRecord]]],
+    shared: Sequence[Key],
+    yardsticks: Sequence[Mapping[Place, float]],
+) -> Ratio:
+    """Of all configurations together. They share blocks and yardstick, so that their errors are
+    not independent: the mean is taken within each block, before anything is compared.
+    """
+    sides, epochs = [], []
+    for trials, yardstick in zip(runs, yardsticks, strict=True):
+        logs: dict[tuple[Hashable, int], list[float]] = {}
+        for key in shared:
+            kept = [r for r in trials[key] if not yardstick or _place(r) in yardstick]
+            for record, speed in zip(kept, _speeds(kept, yardstick), strict=True):
+                logs.setdefault((record.epoch, record.block), []).append(math.log(speed))
+        sides.append([math.exp(fmean(values)) for values in logs.values()])
+        epochs.append([epoch for epoch, _ in logs])
+    return unpaired_ratio(
+        sides[1], sides[0], epochs=_several(epochs[1]), other_epochs=_several(epochs[0])
+    )
+
+
+def _several(epochs: Sequence[Hashable]) -> Sequence[Hashable] | None:
+    return epochs if len(set(epochs)) > 1 else None
 
 
 def _by_key(run: Run) -> dict[Key, list[TrialRecord]]:
@@ -116,9 +144,8 @@ def _speeds(trials: Sequence[TrialRecord], yardstick: Mapping[Place, float]) -> 
     ]
 
 
-def _epochs(trials: Sequence[TrialRecord]) -> list[Hashable] | None:
-    epochs: list[Hashable] = [record.epoch for record in trials]
-    return epochs if len(set(epochs)) > 1 else None
+def _epochs(trials: Sequence[TrialRecord]) -> Sequence[Hashable] | None:
+    return _several([record.epoch for record in trials])
 
 
 def _median(trials: Sequence[TrialRecord]) -> float:

@@ -46,25 +46,3 @@ def unpaired_ratio(
     sd = float(np.hypot(sides[0].sd or 0.0, sides[1].sd or 0.0))
     low, high = float(np.exp(centre - reach)), float(np.exp(centre + reach))
     return Ratio(estimate, low, high, pairs, groups, confidence, error, sd, degrees)
-
-
-def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
-    """The geometric mean of ratios, as if their errors were independent of each other.
-
-    Raises ValueError of none.
-    """
-    if not ratios:
-        raise ValueError("there is no ratio to take the mean of")
-    from scipy.stats import t
-
-    centre = float(np.mean([ratio.log for ratio in ratios]))
-    pairs, epochs = min(r.pairs for r in ratios), min(r.epochs for r in ratios)
-    estimate, confidence = float(np.exp(centre)), ratios[0].confidence
-    errors = [ratio.error for ratio in ratios if ratio.error is not None]
-    if len(errors) < len(ratios):
-        return Ratio(estimate, None, None, pairs, epochs, confidence, None, None, 0.0)
-    error = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
-    degrees = float(min(ratio.degrees for ratio in ratios))
-    reach = float(t.ppf((1 + confidence) / 2, max(1.0, degrees))) * error
-    low, high = float(np.exp(centre - reach)), float(np.exp(centre + reach))
-    return Ratio(estimate, low, high, pairs, epochs, confidence, error, None, degrees)

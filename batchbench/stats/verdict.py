@@ -52,14 +52,14 @@ class Verdict:
 
 
 def judge(ratio: Ratio, delta: float = DELTA) -> Verdict:
-    """Different: the interval leaves 1 out and the estimate is beyond `delta`. Equivalent: the 90 %
+    """Different: the whole interval is beyond `delta`. Equivalent: the 90 %
     interval (two one-sided tests at 5 %) lies within `delta`.
     """
     smallest = smallest_difference(ratio, delta)
     if ratio.low is None or ratio.high is None or ratio.error is None:
         return Verdict(Finding.UNDECIDED, ratio, delta, smallest)
     band = np.log1p(delta)
-    if (ratio.low > 1 or ratio.high < 1) and abs(ratio.log) > band:
+    if ratio.low > 1 + delta or ratio.high < 1 / (1 + delta):
         return Verdict(Finding.DIFFERENT, ratio, delta, smallest)
     reach = _quantile(1 - ALPHA, ratio.degrees) * ratio.error
     if abs(ratio.log) + reach < band:
@@ -76,7 +76,7 @@ def smallest_difference(ratio: Ratio, delta: float = DELTA) -> float | None:
     if ratio.error is None:
         return None
     factor = _factor(ratio.degrees, ratio.confidence, estimated=True)
-    return _shown(factor, ratio.error, ratio.degrees, delta)
+    return _shown(factor, ratio.error, delta)
 
 
 def detectable(sd: float, pairs: int, epochs: int = 1, *, confidence: float = 0.95) -> float | None:
@@ -87,13 +87,12 @@ def detectable(sd: float, pairs: int, epochs: int = 1, *, confidence: float = 0.
     if pairs < FEWEST_PAIRS:
         return None
     error, degrees = planned_error(sd, pairs, epochs)
-    return _shown(_factor(degrees, confidence, estimated=False), error, degrees, DELTA)
+    return _shown(_factor(degrees, confidence, estimated=False), error, DELTA)
 
 
-def _shown(factor: float, error: float, degrees: float, delta: float) -> float:
-    """Its interval must leave 1 out, and its estimate be beyond delta."""
-    beyond = float(np.log1p(delta)) + _quantile(POWER, degrees) * error
-    return float(np.expm1(max(factor * error, beyond)))
+def _shown(factor: float, error: float, delta: float) -> float:
+    """Its interval must be beyond delta."""
+    return float(np.expm1(np.log1p(delta) + factor * error))
 
 
 @lru_cache(maxsize=4096)

@@ -48,7 +48,7 @@ def test_recorded_differences_are_those_of_the_arms(recording: Recording) -> Non
     epochs, blocks = recording.logs(*SAME[0]).shape
     labels = Shape(epochs, blocks).labels
     for pair in SAME:
-        ratio = ratio_of_logs(recording.logs(*pair).ravel(), epochs=labels)
+        ratio = ratio_of_logs(recording.logs(*pair).ravel(), epochs=labels, confidence=0.999)
         assert ratio.low is not None
         assert ratio.high is not None
         assert ratio.low <= 1 <= ratio.high
@@ -110,9 +110,10 @@ def test_a_race_soon_drops_who_is_slower(recording: Recording) -> None:
     assert np.mean(dropped <= 2) >= 0.85
 
 
-def test_a_busy_machine_is_said_to_be_one(recording: Recording) -> None:
-    """While these were recorded, other work came and went: a load took up to 3.6 times as long."""
-    seconds = recording.seconds["yardstick"]
+@pytest.mark.parametrize("name", ["2026-11-24-first", "2026-11-24-second"])
+def test_a_busy_machine_is_said_to_be_one(name: str) -> None:
+    """While these were recorded, other work came and went: a load took up to 3.7 times as long."""
+    seconds = read(CORPUS / f"{name}.csv.gz").seconds["yardstick"]
     epochs = np.repeat(np.arange(len(seconds)), seconds.shape[1]).tolist()
     assert drift_of(seconds.ravel(), epochs).contaminated
 
