@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,39 +22,30 @@ from batchbench.cli.options import (
     read_settings,
     seconds_of,
     server_to_measure,
-    split_names,
-    split_numbers,
+)
+from batchbench.cli.planned import (
+    Grid,
+    filled_rows,
+    find_subjects,
+    make_plan,
+    server_settings,
+    show_plan,
+    stored_plan,
 )
 from batchbench.cli.progress import SweepProgress
 from batchbench.cli.running import run_async
 from batchbench.cli.watching import both, watching
-from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
-from batchbench.errors import ConfigError
-from batchbench.harness import (
-    DEFAULT_BUDGET_S,
-    DEFAULT_ROWS,
-    MOST_BLOCKS,
-    Configuration,
-    Subject,
-    SweepPlan,
-    default_plan,
-    full_grid,
-    plan_from_document,
-    run_sweep,
-    table_subjects,
-    usable_cores,
-)
-from batchbench.results import load_run
-from batchbench.sources import open_source
-from batchbench.stats import detectable
-from batchbench.strategies import OnConflict, find_strategy, strategy_names
-from batchbench.table import parse_table_name
+from batchbench.harness import SweepPlan, configured, run_sweep
+from batchbench.results import Run
+from batchbench.strategies import OnConflict, strategy_names
 
-_REPEATS = 3
 
-PAIR_SD = 0.15
-"""Spread of one pair's log ratio: 0.11-0.17 was measured (design.md, "Noise, measured")."""
+class RegimeName(StrEnum):
+    """--regime"""
+
+    BURST = "burst"
+    SUSTAINED = "sustained"
 
 
 def sweep_command(
@@ -70,7 +61,14 @@ def sweep_command(
     source: Annotated[
         str | None, typer.Option(help="With one --table: a file whose rows to load.")
     ] = None,
-    rows: Annotated[int, typer.Option(help="Rows of each load.", min=1)] = DEFAULT_ROWS,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows of each load; those of --source are cut to it, or repeated. Default: 10,000,"
+            " or without a grid what 20 chunks need, as far as the budget goes.",
+            min=1,
+        ),
+    ] = None,
     strategy: Annotated[
         str | None, typer.Option(help=f"With commas: {', '.join(strategy_names())}.")
     ] = None,
@@ -79,14 +77,34 @@ def sweep_command(
     ] = None,
     chunk_size: Annotated[str | None, typer.Option(help="Rows a chunk, with commas.")] = None,
     parallelism: Annotated[str | None, typer.Option(help="Writers, with commas.")] = None,
+    rtt_ms: Annotated[
+        str | None,
+        typer.Option(
+            help="Add these round trips between engine and server, with commas: 0,1,5,20."
+        ),
+    ] = None,
+    table_state: Annotated[
+        str, typer.Option(help="Before each load: empty, or filled:N with N rows.")
+    ] = "empty",
+    regime: Annotated[
+        RegimeName,
+        typer.Option(
+            help="burst: VACUUM and CHECKPOINT outside the clock, as far as this role may."
+            " sustained: they are part of each load."
+        ),
+    ] = RegimeName.BURST,
+    server_setting: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value for the load's sessions; may be repeated."),
+    ] = None,
     repeats: Annotated[
         int | None, typer.Option(help="Loads of each configuration. Default: 3.", min=1)
     ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Lives of the embedded server to spread the loads over. Default: 1, without"
-            " arguments 3.",
+            help="Lives of client process and embedded server to spread the loads over."
+            " Default: 1, without a grid 3.",
             min=1,
         ),
     ] = None,
@@ -117,6 +135,10 @@ def sweep_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, as it was planned.")
     ] = False,
+    scratch_schema: Annotated[
+        str | None,
+        typer.Option(help="Work in this schema, which is there, instead of making one."),
+    ] = None,
     dsn: Dsn = None,
     server: ServerSpec = None,
     data_dir: DataDir = None,
@@ -132,26 +154,39 @@ def sweep_command(
     """
     settings = read_settings(env_file)
     budget_s = None if budget is None else seconds_of(budget, "--budget")
-    subjects = _subjects(table, profile, source)
+    subjects = find_subjects(table, profile, source)
     labels = [subject.label for subject in subjects] or profile_metrics(profile)
     if resume:
-        folder, plan = _stored_plan(output)
+        folder, plan = stored_plan(output)
     else:
         folder = output or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        grid = (strategy, driver, chunk_size, parallelism, repeats)
-        if all(value is None for value in grid):
-            plan = default_plan(usable_cores(), settings, tables=labels)
-            budget_s = budget_s or DEFAULT_BUDGET_S
-        else:
-            plan = SweepPlan(
-                configurations=_grid(labels, settings, strategy, driver, chunk_size, parallelism),
-                repeats=repeats or (_REPEATS if budget_s is None else MOST_BLOCKS),
-            )
-        plan = replace(
-            plan, rows=rows, seed=seed, on_conflict=on_conflict, epochs=epochs or plan.epochs
+        grid = Grid(
+            strategy=strategy,
+            driver=driver,
+            chunk_size=chunk_size,
+            parallelism=parallelism,
+            rtt_ms=rtt_ms,
+        )
+        conditions = SweepPlan(
+            configurations=(configured(labels[0], settings),),
+            seed=seed,
+            on_conflict=on_conflict,
+            filled=filled_rows(table_state),
+            regime=regime.value,
+            server_settings=server_settings(server_setting or []),
+        )
+        plan, budget_s = make_plan(
+            grid,
+            labels,
+            settings,
+            conditions,
+            rows=rows,
+            repeats=repeats,
+            epochs=epochs,
+            budget_s=budget_s,
         )
     if dry_run:
-        _show_plan(plan, budget_s)
+        show_plan(plan, budget_s)
         return 0
     with (
         server_to_measure(dsn, server, data_dir) as opened,
@@ -171,81 +206,26 @@ def sweep_command(
                 resume=resume,
                 budget_s=budget_s,
                 assume_timezone=assume_timezone,
+                scratch_schema=scratch_schema,
                 restart=opened.cluster.restart if opened.cluster is not None else None,
                 on_progress=both(progress.listen, watcher),
             )
         )
-    advice = show_advice(run, as_json=as_json)
+    code = _show(run, as_json=as_json)
     if not as_json:
         out.print(f"\nrun: {folder}", markup=False)
-    return goal_exit_code(advice)
+    return code
 
 
-def _show_plan(plan: SweepPlan, budget_s: float | None) -> None:
-    """What would run, and what it could show."""
-    for configuration in plan.configurations:
-        out.print(str(configuration), markup=False)
-    blocks = f"{plan.repeats:,} blocks" if budget_s is None else f"blocks for {budget_s:,.0f} s"
-    out.print(
-        f"{len(plan.configurations)} configurations and {len(plan.tables)} yardsticks,"
-        f" {plan.rows:,} rows a load, {blocks}, {plan.epochs} epochs",
-        markup=False,
-    )
-    if budget_s is not None:
-        return
-    loads = plan.repeats * plan.block_size + plan.epochs * len(plan.warmup_trials())
-    smallest = detectable(PAIR_SD, plan.repeats, plan.epochs)
-    shown = f"{smallest:.0%}" if smallest is not None else "none: six blocks are the least"
-    out.print(
-        f"{loads:,} loads; smallest difference between two configurations that this shows nine"
-        f" times in ten, where single pairs vary by {PAIR_SD:.0%}: {shown}",
-        markup=False,
-    )
-
-
-def _subjects(
-    table: list[str] | None, profile: str | None, source: str | None
-) -> tuple[Subject, ...]:
-    if not table:
-        if source is not None:
-            raise ConfigError("--source needs the --table that its rows go into")
-        return ()
-    if profile is not None:
-        raise ConfigError("--table and --profile exclude each other: give one of them")
-    names = [parse_table_name(text) for text in table]
-    return table_subjects(names, open_source(source) if source is not None else None)
-
-
-def _stored_plan(output: Path | None) -> tuple[Path, SweepPlan]:
-    if output is None:
-        raise ConfigError("--resume needs the --output folder of the run to go on with")
-    return output, plan_from_document(dict(load_run(output).info.plan))
-
-
-def _grid(
-    labels: list[str],
-    settings: Settings,
-    strategy: str | None,
-    driver: str | None,
-    chunk_size: str | None,
-    parallelism: str | None,
-) -> tuple[Configuration, ...]:
-    """The full grid of what was named; for what was not: every strategy and driver, and the
-    configured chunk size and writers.
-    """
-    strategies = split_names(strategy) or ["values", "unnest", "copy"]
-    for name in strategies:
-        find_strategy(name)
-    drivers = split_names(driver) or list(CAPABILITIES)
-    writers = split_numbers(parallelism, "--parallelism") or [settings.writers]
-    sizes = split_numbers(chunk_size, "--chunk-size")
-    return tuple(
-        configuration
-        for label in labels
-        for configuration in full_grid(
-            [label], strategies, drivers, sizes or [settings.chunk_size(label)], writers
-        )
-    )
+def _show(run: Run, *, as_json: bool) -> int:
+    """The advice, for each round trip its own: what is best near may be worst far away."""
+    code = 0
+    for rtt_ms in run.rtts_ms:
+        if len(run.rtts_ms) > 1 and not as_json:
+            out.print(f"\nround trips of {rtt_ms:g} ms more", markup=False)
+        advice = show_advice(run.at(rtt_ms), as_json=as_json)
+        code = max(code, goal_exit_code(advice))
+    return code
 
 
 def _command() -> list[str]:

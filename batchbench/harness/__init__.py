@@ -1,16 +1,21 @@
 """The harness: plan -> interleaved trials of the engine's own load -> records."""
 
 from batchbench.harness.plan import (
-    DEFAULT_BUDGET_S,
     DEFAULT_ROWS,
-    MOST_BLOCKS,
     Configuration,
     SweepPlan,
     Trial,
+    plan_from_document,
+)
+from batchbench.harness.planning import (
+    DEFAULT_BUDGET_S,
+    FEWEST_CHUNKS,
+    MOST_BLOCKS,
     configured,
     default_plan,
     full_grid,
-    plan_from_document,
+    plan_s,
+    sized,
 )
 from batchbench.harness.process import Footprint
 from batchbench.harness.progress import (
@@ -28,6 +33,7 @@ from batchbench.harness.sweep import run_sweep
 __all__ = [
     "DEFAULT_BUDGET_S",
     "DEFAULT_ROWS",
+    "FEWEST_CHUNKS",
     "MOST_BLOCKS",
     "Configuration",
     "Footprint",
@@ -44,8 +50,10 @@ __all__ = [
     "default_plan",
     "full_grid",
     "plan_from_document",
+    "plan_s",
     "profile_subject",
     "run_sweep",
+    "sized",
     "table_subjects",
     "usable_cores",
 ]

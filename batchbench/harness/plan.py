@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 
-from batchbench.config import METRIC_TABLES, Settings
-from batchbench.drivers import CAPABILITIES
-from batchbench.engine.plan import DEFAULT_DRIVER
 from batchbench.errors import ConfigError
+from batchbench.results import Regime
 from batchbench.strategies import OnConflict
 
 DEFAULT_ROWS = 10_000
-DEFAULT_BUDGET_S = 100.0
-"""Of the sweep without arguments: with a server's start and end it takes about two minutes."""
-
-MOST_BLOCKS = 1_000
-_EPOCHS = 3
-# Where the curve of each bends, at 10,000 rows: COPY gains up to the whole, VALUES is past its best
-# from 2,500 rows a statement.
-_CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
-    "values": (1_000,),
-    "unnest": (1_000, 5_000),
-    "copy": (1_000, 2_500, 5_000),
-}
+MOST_RTT_MS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What trials compare. table: a metric ("heart_rate") or a table's name. chunk_size: rows."""
+    """What trials compare.
+
+    table: a metric ("heart_rate") or a table's name. chunk_size: rows. rtt_ms: added to each round
+    trip between engine and server.
+    """
 
     table: str
     strategy: str
     driver: str
     chunk_size: int
     parallelism: int
+    rtt_ms: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_size <= 10_000_000:
             raise ConfigError(f"chunk size {self.chunk_size:,}: it must be from 1 to 10,000,000")
         if not 1 <= self.parallelism <= 64:
             raise ConfigError(f"parallelism {self.parallelism}: it must be from 1 to 64")
+        if not 0 <= self.rtt_ms <= MOST_RTT_MS:
+            raise ConfigError(f"a round trip of {self.rtt_ms:g} ms: it must be from 0 to 10,000")
 
     def __str__(self) -> str:
-        return "/".join(str(getattr(self, field.name)) for field in fields(self))
+        parts = (self.table, self.strategy, self.driver, self.chunk_size, self.parallelism)
+        delay = f"/{self.rtt_ms:g}ms" if self.rtt_ms else ""
+        return "/".join(map(str, parts)) + delay
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +71,11 @@ class SweepPlan:
 
     rows: of each load; fewer where a table's own rows are fewer. repeats: blocks, in each of
     which every configuration runs once, and each table's yardstick. warmups: loads ahead of the
-    trials, for each table, strategy and driver. epochs: lives of the server that the blocks are
-    spread over, where it is ours to restart: one server's life is one sample.
+    trials, for each table, strategy, driver and round trip, in each epoch. epochs: what the blocks
+    are spread over; each has a fresh client process, and a fresh server where it is ours to
+    restart: one life is one sample.
+    filled: rows in the table before each load. regime: whether VACUUM and CHECKPOINT are kept
+    outside the clock or are part of it. server_settings: of the load's sessions, by name.
     on_conflict, transaction: as the engine takes them.
     """
 
@@ -88,6 +87,9 @@ class SweepPlan:
     seed: int = 1
     on_conflict: OnConflict = OnConflict.ERROR
     transaction: Literal["chunk", "batch"] | int = "chunk"
+    filled: int = 0
+    regime: Regime = "burst"
+    server_settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.configurations:
@@ -100,9 +102,20 @@ class SweepPlan:
             ("warmups", 0),
             ("epochs", 1),
             ("seed", 0),
+            ("filled", 0),
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be {least} or more")
+
+    @property
+    def table_state(self) -> str:
+        """As records have it."""
+        return f"filled:{self.filled}" if self.filled else "empty"
+
+    @property
+    def rtts_ms(self) -> tuple[float, ...]:
+        """The delays of its configurations."""
+        return tuple(dict.fromkeys(c.rtt_ms for c in self.configurations))
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -139,12 +152,13 @@ class SweepPlan:
 
     def warmup_trials(self, done: int = 0) -> tuple[Trial, ...]:
         """The warm-ups of one start of the run; `done`: warm-ups of each kind in earlier starts."""
-        kinds: dict[tuple[str, str, str], Configuration] = {}
+        kinds: dict[tuple[str, str, str, float], Configuration] = {}
         for c in self.configurations:
+            kind = (c.table, c.strategy, c.driver, c.rtt_ms)
             # The largest chunks and the most writers are what later trials need memory for.
-            first = kinds.setdefault((c.table, c.strategy, c.driver), c)
+            first = kinds.setdefault(kind, c)
             if (c.parallelism, c.chunk_size) > (first.parallelism, first.chunk_size):
-                kinds[c.table, c.strategy, c.driver] = c
+                kinds[kind] = c
         numbers = range(done + 1, done + self.warmups + 1)
         return tuple(
             Trial(configuration, "warmup", number, 0, position)
@@ -170,55 +184,3 @@ def plan_from_document(document: dict[str, Any]) -> SweepPlan:
         return SweepPlan(configurations=configurations, on_conflict=on_conflict, **parts)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError("the run's plan cannot be read; start a new run") from error
-
-
-def full_grid(
-    tables: Sequence[str],
-    strategies: Sequence[str],
-    drivers: Sequence[str],
-    chunk_sizes: Sequence[int],
-    parallelism: Sequence[int],
-) -> tuple[Configuration, ...]:
-    """Every combination, each value counted once."""
-    grid = product(
-        dict.fromkeys(tables),
-        dict.fromkeys(strategies),
-        dict.fromkeys(drivers),
-        dict.fromkeys(chunk_sizes),
-        dict.fromkeys(parallelism),
-    )
-    return tuple(Configuration(*values) for values in grid)
-
-
-def default_plan(
-    cores: int, settings: Settings, *, tables: Sequence[str] = tuple(METRIC_TABLES)
-) -> SweepPlan:
-    """The plan of a sweep without arguments, for `DEFAULT_BUDGET_S`.
-
-    cores: of the machine. A single core gets one writer, others one and two. COPY also runs with
-    the chunk size that `settings` has for the table, and what `settings` says as a whole is among
-    the configurations.
-    """
-    parallelism = (1,) if cores < 2 else (1, 2)
-    drivers = tuple(CAPABILITIES)
-    configurations: list[Configuration] = []
-    for table in tables:
-        for strategy, chunk_sizes in _CHUNK_SIZES.items():
-            configurations += full_grid([table], [strategy], drivers, chunk_sizes, parallelism)
-        own = settings.chunk_size(table)
-        configurations += full_grid([table], ["copy"], drivers, [own], parallelism)
-        configurations.append(configured(table, settings))
-    return SweepPlan(
-        configurations=tuple(dict.fromkeys(configurations)), repeats=MOST_BLOCKS, epochs=_EPOCHS
-    )
-
-
-def configured(table: str, settings: Settings) -> Configuration:
-    """What `settings` would do with a table that COPY can write."""
-    return Configuration(
-        table,
-        settings.strategy or "copy",
-        settings.driver or DEFAULT_DRIVER,
-        settings.chunk_size(table),
-        settings.writers,
-    )

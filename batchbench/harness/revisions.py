@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 
 from batchbench.config import child_environment
+from batchbench.drivers.address import apart
 from batchbench.errors import BatchbenchError, ConfigError, InputError
 from batchbench.results import Run, load_run
 
@@ -45,11 +46,12 @@ class Revision:
 
     def sweep(self, dsn: str, folder: Path, seed: int) -> Run:
         """One short sweep. Raises RevisionError."""
-        words = [*_SWEEP, "--dsn", dsn, "--seed", str(seed), "-o", str(folder)]
+        address, secret = apart(dsn)
+        words = [*_SWEEP, "--dsn", address, "--seed", str(seed), "-o", str(folder)]
         done = subprocess.run(
             [str(self.python), "-m", "batchbench", *words],
             cwd=folder.parent,
-            env=child_environment({"PYTHONPATH": str(self.tree), "PYTHONSAFEPATH": "1"}),
+            env=child_environment({"PYTHONPATH": str(self.tree), "PYTHONSAFEPATH": "1", **secret}),
             capture_output=True,
             text=True,
             timeout=_SWEEP_LIMIT_S,
@@ -136,7 +138,7 @@ def _speeds(run: Run) -> dict[str, float]:
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B607
             ["git", "-C", str(folder), *words],  # noqa: S607 - the git of the user's PATH
             capture_output=True,
             text=True,

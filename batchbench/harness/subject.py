@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -55,18 +55,43 @@ def table_subjects(names: Sequence[TableName], source: Source | None = None) -> 
     )
 
 
-def rows_of(subject: Subject, table: Table, row_count: int, seed: int) -> pa.Table:
-    """The rows that every trial of a subject loads, `row_count` at most. Blocking.
+def rows_of(
+    subject: Subject, table: Table, row_count: int, seed: int, notice: Callable[[str], None]
+) -> pa.Table:
+    """`row_count` rows for trials of a subject; fewer where a unique key forbids that a source's
+    rows are repeated, which `notice` is told. Blocking.
 
     table: the scratch copy. Raises InputError where the source has none, or cannot be read;
     TableError where synthetic rows cannot be made for the table.
     """
     if subject.source is not None:
         rows = _read(subject.source, row_count)
-        return rows.drop_columns([n for n in rows.schema.names if n in subject.ignore_columns])
+        rows = rows.drop_columns([n for n in rows.schema.names if n in subject.ignore_columns])
+        return _repeated(rows, table, row_count, subject, notice)
     if subject.original is None:
         return _read(synthetic(subject.label, row_count, seed=seed), row_count)
     return random_rows(table, row_count, seed)
+
+
+def _repeated(
+    rows: pa.Table, table: Table, row_count: int, subject: Subject, notice: Callable[[str], None]
+) -> pa.Table:
+    """The rows again and again, in their order, where no unique key would meet them twice."""
+    missing = row_count - rows.num_rows
+    if missing <= 0:
+        return rows
+    brought = set(rows.schema.names)
+    if any(brought.issuperset(key.columns) for key in table.keys):
+        notice(
+            f"{subject.label}: the source has {rows.num_rows:,} rows, fewer than {row_count:,};"
+            " they cannot be repeated, since the table has a unique key, so loads are of those"
+        )
+        return rows
+    notice(
+        f"{subject.label}: the source's {rows.num_rows:,} rows are repeated to make {row_count:,}"
+    )
+    times = -(-row_count // rows.num_rows)
+    return pa.concat_tables([rows] * times).slice(0, row_count).combine_chunks()
 
 
 def _read(source: Source, row_count: int) -> pa.Table:

@@ -6,6 +6,7 @@ Python object at a time, in COPY's text format.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import pyarrow as pa
 from psycopg.types.json import Json
 
 from batchbench.drivers import SESSION_SQL, Session
+from batchbench.drivers.address import without_secrets
 from batchbench.drivers.translate import write_error
 from batchbench.errors import InputError, ServerError
 from batchbench.table import Column, Table, TableName, quote
@@ -74,12 +76,15 @@ async def read_encoded(dsn: str, table: Table, columns: Sequence[str]) -> bytes:
         return b"".join([bytes(part) async for part in copy])
 
 
-async def send_encoded(dsn: str, table: Table, columns: Sequence[str], encoded: bytes) -> None:
-    """COPY such rows into the table, on a connection of its own."""
+async def send_encoded(dsn: str, table: Table, columns: Sequence[str], encoded: bytes) -> float:
+    """COPY such rows into the table, on a connection of its own; how many seconds that took."""
     names = ", ".join(quote(name) for name in columns)
     sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)"
-    async with _connected(dsn, table) as connection, connection.cursor().copy(sql.encode()) as copy:
-        await copy.write(encoded)
+    async with _connected(dsn, table) as connection:
+        started_s = time.perf_counter()
+        async with connection.cursor().copy(sql.encode()) as copy:
+            await copy.write(encoded)
+        return time.perf_counter() - started_s
 
 
 @asynccontextmanager
@@ -94,7 +99,9 @@ async def _connected(
             yield connection
     except psycopg.Error as error:
         if error.sqlstate is None:
-            raise ServerError(f"the connection for reference rows broke: {error}") from error
+            said = without_secrets(str(error), dsn)
+            # Psycopg's error bears the password.
+            raise ServerError(f"the connection for reference rows broke: {said}") from None
         refused = write_error(
             error.sqlstate,
             error.diag.message_primary,
@@ -105,7 +112,7 @@ async def _connected(
             f"the rows cannot be loaded into an empty copy of table {table.name}: {refused}. They"
             " must fit, with keys of their own; random rows know no CHECK constraints: then bring"
             " rows with --source"
-        ) from error
+        ) from None  # its text may hold row values
 
 
 def _objects(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ from batchbench.results.records import Run, TrialRecord
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_CATEGORIES = ("run_id", "kind", "table", "strategy", "driver", "status")
+_CATEGORIES = ("run_id", "kind", "table", "strategy", "driver", "status", "table_state", "regime")
+_NO_COLUMNS = ("observed", "unobserved")
+_LISTS = ("chunk_seconds", "rows_by_second")
 _DERIVED = ("p50_s", "p95_s", "p99_s", "max_s", "usable")
 _FORMATS = ("csv", "parquet")
 
@@ -22,8 +24,8 @@ _FORMATS = ("csv", "parquet")
 def load(path: Path | str) -> DataFrame:
     """One run as a frame, one row a trial (warm-ups too: see `kind`).
 
-    Columns: run_id, then those of `TrialRecord`, then p50_s, p95_s, p99_s, max_s and usable, then
-    what was observed of the server.
+    Columns: run_id, then those of `TrialRecord` (server_settings as "name=value" with commas,
+    `unobserved` left out), then p50_s, p95_s, p99_s, max_s and usable, then what was observed.
     Figures that were not measured are NaN, counts then of type Int64.
     Raises InputError where there is no run.
     """
@@ -44,7 +46,7 @@ def frame(run: Run) -> DataFrame:
     """A run that is in memory."""
     import pandas as pd
 
-    names = [field.name for field in fields(TrialRecord) if field.name != "observed"]
+    names = [field.name for field in fields(TrialRecord) if field.name not in _NO_COLUMNS]
     seen = sorted({name for record in run.records for name in record.observed})
     rows = [
         {
@@ -60,6 +62,8 @@ def frame(run: Run) -> DataFrame:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={setting}" for name, setting in value.items())
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -75,8 +79,8 @@ def _typed(raw: DataFrame) -> DataFrame:
 
 
 def export(run: Run, path: Path, form: str) -> None:
-    """Write a run's trials to a file. form: "csv" or "parquet"; in CSV chunk_seconds has spaces
-    between its values. Raises ConfigError where that cannot be.
+    """Write a run's trials to a file. form: "csv" or "parquet"; in CSV a list has spaces between
+    its values. Raises ConfigError where that cannot be.
     """
     if form not in _FORMATS:
         raise ConfigError(f"format {form!r} is unknown; known: {', '.join(_FORMATS)}")
@@ -85,7 +89,8 @@ def export(run: Run, path: Path, form: str) -> None:
         if form == "parquet":
             table.to_parquet(path, index=False)
             return
-        table["chunk_seconds"] = [" ".join(map(str, values)) for values in table["chunk_seconds"]]
+        for name in _LISTS:
+            table[name] = [" ".join(map(str, values)) for values in table[name]]
         table.to_csv(path, index=False)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,6 +18,9 @@ GOAL_PEAK_RSS_MB = 500.0
 
 P99_CHUNKS = 500
 """A 99th percentile of fewer chunks would hang on fewer than five of them."""
+
+Regime = Literal["burst", "sustained"]
+"""burst: VACUUM and CHECKPOINT are kept outside the clock. sustained: they are part of it."""
 
 _Count = Annotated[int, Field(ge=0)]
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -34,17 +37,21 @@ class TrialRecord:
 
     kind: "warmup" trials count for nothing; a "yardstick" is one COPY of the same rows, encoded
     beforehand, which tells a slow machine from a slow configuration. epoch: the life of the server
-    that it ran in, from 1. trial_id: the same for the same trial of a plan.
+    and of the client process that it ran in, from 1. trial_id: the same for the same trial of a
+    plan.
     table: a metric ("heart_rate") or a table's name. chunk_size: rows, as configured;
     chunk_rows: as used, after the limits. parallelism: as configured; writers: as used.
     repeat, block: from 1 (block 0 for warm-ups); position: within the block, from 1.
     status "failed": `reason` says why, and what was not measured is None.
     rows: sent. rows_verified: counted in the table afterwards; checksum_ok: whether they are
     the rows that were sent.
-    seconds: from the first read to the last commit. mb_per_s: of encoded rows.
-    observed: what the server showed of itself, by name (see harness.seen); None where this role
-    may not see it. chunk_seconds: latency of every chunk, to the microsecond. cpu_s: of the client
-    process, user and system. peak_rss_mb, rss_before_mb: memory of the client process.
+    seconds: from the first read to the last commit; under regime "sustained" to the end of the
+    VACUUM and CHECKPOINT after it. mb_per_s: of encoded rows. chunk_seconds: latency of every
+    chunk, to the microsecond. rows_by_second: written in each second of a sustained load.
+    cpu_s: of the client process, user and system. peak_rss_mb, rss_before_mb: its memory.
+    rtt_ms: what each round trip took more than the network's own. table_state: before the load,
+    "empty" or "filled:N" with N rows. server_settings: of the load's sessions, by name.
+    observed: figures by metric (see harness.observe); None is not known, and `unobserved` says why.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -78,7 +85,13 @@ class TrialRecord:
     retries: _Count
     goal_met: bool
     epoch: _Count = 1
+    rtt_ms: _Amount = 0.0
+    table_state: Annotated[str, Field(pattern=r"^(empty|filled:[1-9][0-9]*)$")] = "empty"
+    regime: Regime = "burst"
+    server_settings: Mapping[str, str] = field(default_factory=dict)
+    rows_by_second: tuple[_Count, ...] = ()
     observed: Mapping[str, float | None] = field(default_factory=dict)
+    unobserved: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -197,6 +210,20 @@ class Run:
     def trials(self) -> tuple[TrialRecord, ...]:
         """The records without warm-ups and yardsticks."""
         return tuple(record for record in self.records if record.kind == "trial")
+
+    @property
+    def rtts_ms(self) -> tuple[float, ...]:
+        """The delays that its trials ran under, smallest first; (0.0,) where there was none."""
+        return tuple(sorted({record.rtt_ms for record in self.trials})) or (0.0,)
+
+    def at(self, rtt_ms: float) -> Run:
+        """The part of it that ran under one delay, with the yardsticks, which run under none.
+
+        Configurations are only compared at the same delay: judges of a run with several take one
+        part after the other.
+        """
+        kept = (r for r in self.records if r.kind == "yardstick" or r.rtt_ms == rtt_ms)
+        return replace(self, records=tuple(kept))
 
     @property
     def yardsticks(self) -> tuple[TrialRecord, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 from batchbench.errors import ConfigError
 from batchbench.results.reading import RUN_FILE, TRIALS_FILE, load_run, read_run_file
@@ -49,7 +49,7 @@ class RunWriter:
         self.info = info
         self.records = list(records)
         self._ids = {record.trial_id for record in records}
-        self._stream = (folder / TRIALS_FILE).open("ab")
+        self._stream = _open_private(folder / TRIALS_FILE, "ab")
         try:
             _lock(self._stream.fileno(), folder)
         except ConfigError:
@@ -157,11 +157,16 @@ def _drop_torn_line(path: Path) -> None:
 def _write_run_file(folder: Path, info: RunInfo) -> None:
     """Replace run.json as a whole, so that a crash leaves the old or the new one."""
     temporary = folder / (RUN_FILE + ".new")
-    with temporary.open("wb") as stream:
+    with _open_private(temporary, "wb") as stream:
         stream.write(json.dumps(asdict(info), ensure_ascii=False, indent=2).encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(folder / RUN_FILE)
+
+
+def _open_private(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """Open a file that only its owner may read, where it is new."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -1,0 +1,235 @@
+"""What a sweep's options plan, and how a plan looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from batchbench.cli.console import out
+from batchbench.cli.options import split_names, split_numbers
+from batchbench.config import Settings
+from batchbench.drivers import CAPABILITIES
+from batchbench.errors import ConfigError
+from batchbench.harness import (
+    DEFAULT_BUDGET_S,
+    DEFAULT_ROWS,
+    FEWEST_CHUNKS,
+    MOST_BLOCKS,
+    Configuration,
+    Subject,
+    SweepPlan,
+    default_plan,
+    full_grid,
+    plan_from_document,
+    plan_s,
+    sized,
+    table_subjects,
+    usable_cores,
+)
+from batchbench.results import load_run
+from batchbench.sources import open_source
+from batchbench.stats import FEWEST_PAIRS, detectable
+from batchbench.strategies import find_strategy
+from batchbench.table import parse_table_name
+
+_REPEATS = 3
+
+PAIR_SD = 0.15
+"""Spread of one pair's log ratio: 0.11-0.17 was measured (design.md, "Noise, measured")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The dimensions as they were named, with commas; None: not named."""
+
+    strategy: str | None
+    driver: str | None
+    chunk_size: str | None
+    parallelism: str | None
+    rtt_ms: str | None
+
+    @property
+    def named(self) -> bool:
+        """Whether configurations were named; round trips alone leave the plan ours."""
+        return any((self.strategy, self.driver, self.chunk_size, self.parallelism))
+
+    @property
+    def rtts_ms(self) -> list[float]:
+        """The delays; [0.0] where none is named. Raises ConfigError."""
+        return [_rtt(part) for part in split_names(self.rtt_ms)] or [0.0]
+
+    def configurations(
+        self, labels: Sequence[str], settings: Settings
+    ) -> tuple[Configuration, ...]:
+        """The full grid of what was named; for what was not: every strategy and driver, and the
+        configured chunk size and writers.
+        """
+        strategies = split_names(self.strategy) or ["values", "unnest", "copy"]
+        for name in strategies:
+            find_strategy(name)
+        drivers = split_names(self.driver) or list(CAPABILITIES)
+        writers = split_numbers(self.parallelism, "--parallelism") or [settings.writers]
+        sizes = split_numbers(self.chunk_size, "--chunk-size")
+        return tuple(
+            configuration
+            for label in labels
+            for configuration in full_grid(
+                [label],
+                strategies,
+                drivers,
+                sizes or [settings.chunk_size(label)],
+                writers,
+                self.rtts_ms,
+            )
+        )
+
+
+def make_plan(
+    grid: Grid,
+    labels: Sequence[str],
+    settings: Settings,
+    conditions: SweepPlan,
+    *,
+    rows: int | None,
+    repeats: int | None,
+    epochs: int | None,
+    budget_s: float | None,
+) -> tuple[SweepPlan, float | None]:
+    """The plan, and its budget. conditions: a plan whose other fields are to be taken over.
+
+    A plan of ours has chunks and blocks as the budget allows, and three epochs; a grid that was
+    named runs as it was asked for.
+    """
+    if not grid.named and repeats is None:
+        budget_s = budget_s or DEFAULT_BUDGET_S
+        ours = default_plan(
+            usable_cores(), settings, tables=labels, rtts_ms=grid.rtts_ms, budget_s=budget_s
+        )
+        plan = replace(
+            conditions,
+            configurations=ours.configurations,
+            repeats=ours.repeats,
+            epochs=epochs or ours.epochs,
+        )
+        return (replace(plan, rows=rows) if rows else sized(plan, budget_s)), budget_s
+    plan = replace(
+        conditions,
+        configurations=grid.configurations(labels, settings),
+        repeats=repeats or (_REPEATS if budget_s is None else MOST_BLOCKS),
+        epochs=epochs or 1,
+        rows=rows or DEFAULT_ROWS,
+    )
+    return plan, budget_s
+
+
+def stored_plan(output: Path | None) -> tuple[Path, SweepPlan]:
+    """The plan of the run to go on with. Raises ConfigError, InputError."""
+    if output is None:
+        raise ConfigError("--resume needs the --output folder of the run to go on with")
+    return output, plan_from_document(dict(load_run(output).info.plan))
+
+
+def find_subjects(
+    table: list[str] | None, profile: str | None, source: str | None
+) -> tuple[Subject, ...]:
+    """The user's own tables; () for those of the profile. Raises ConfigError."""
+    if not table:
+        if source is not None:
+            raise ConfigError("--source needs the --table that its rows go into")
+        return ()
+    if profile is not None:
+        raise ConfigError("--table and --profile exclude each other: give one of them")
+    names = [parse_table_name(text) for text in table]
+    return table_subjects(names, open_source(source) if source is not None else None)
+
+
+def filled_rows(text: str) -> int:
+    """ "empty" or "filled:N" as N. Raises ConfigError."""
+    if text == "empty":
+        return 0
+    name, _, digits = text.partition(":")
+    number = digits.replace("_", "").replace(",", "")
+    if name != "filled" or not number.isascii() or not number.isdigit() or int(number) < 1:
+        raise ConfigError(
+            f"--table-state takes empty, or filled:N with N rows, such as filled:100000, not"
+            f" {text!r}"
+        )
+    return int(number)
+
+
+def server_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """ "name=value" each. Raises ConfigError."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not name.replace("_", "").replace(".", "").isalnum() or not value:
+            raise ConfigError(
+                f"--server-setting takes name=value, such as synchronous_commit=off, not {pair!r}"
+            )
+        if name in found:
+            raise ConfigError(f"--server-setting names {name} twice; give it one value")
+        found[name] = value
+    return found
+
+
+def _rtt(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            f"--rtt-ms takes milliseconds with commas, such as 0,1,5,20, not {text!r}"
+        ) from None
+
+
+def show_plan(plan: SweepPlan, budget_s: float | None) -> None:
+    """What would run, how long that takes, and what it could show."""
+    for configuration in plan.configurations:
+        out.print(str(configuration), markup=False)
+    blocks = f"{plan.repeats:,} blocks" if budget_s is None else f"blocks for {budget_s:,.0f} s"
+    out.print(
+        f"{len(plan.configurations)} configurations and {len(plan.tables)} yardsticks,"
+        f" {plan.rows:,} rows a load, {blocks}, {plan.epochs} epochs;"
+        f" table {plan.table_state}, {plan.regime}",
+        markup=False,
+    )
+    pairs = plan.repeats if budget_s is None else _blocks_within(plan, budget_s)
+    seconds = plan_s(replace(plan, repeats=pairs))
+    loads = pairs * plan.block_size + plan.epochs * len(plan.warmup_trials())
+    out.print(f"about {pairs:,} blocks, {loads:,} loads, {_time(seconds)}", markup=False)
+    smallest = detectable(PAIR_SD, pairs, plan.epochs)
+    shown = f"{smallest:.0%}" if smallest is not None else "none: six blocks are the least"
+    out.print(
+        "smallest difference between two configurations that this shows nine times in ten, where"
+        f" single pairs vary by {PAIR_SD:.0%}: {shown}",
+        markup=False,
+    )
+    _show_thin(plan, pairs)
+
+
+def _show_thin(plan: SweepPlan, pairs: int) -> None:
+    few = sorted({c.chunk_size for c in plan.configurations if _chunks(c, plan) < FEWEST_CHUNKS})
+    if few:
+        out.print(
+            f"under {FEWEST_CHUNKS} chunks a load, too few for a claim about chunk size:"
+            f" {', '.join(f'{size:,}' for size in few)}",
+            markup=False,
+        )
+    if pairs < FEWEST_PAIRS:
+        out.print(f"{pairs} pairs: provisional, {FEWEST_PAIRS} are the least", markup=False)
+
+
+def _chunks(configuration: Configuration, plan: SweepPlan) -> int:
+    return -(-plan.rows // configuration.chunk_size)
+
+
+def _blocks_within(plan: SweepPlan, budget_s: float) -> int:
+    none_s = plan_s(replace(plan, repeats=1))
+    block_s = plan_s(replace(plan, repeats=2)) - none_s
+    return max(1, min(plan.repeats, 1 + int((budget_s - none_s) / block_s)))
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7_200 else f"{seconds / 3_600:,.1f} h"

@@ -1,0 +1,304 @@
+"""What a sweep's loads find: filled tables, regimes, settings, far servers, limited roles."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from batchbench.config import Settings
+from batchbench.errors import ConfigError, InputError, ServerError
+from batchbench.harness import (
+    Subject,
+    SweepEvent,
+    SweepNotice,
+    SweepPlan,
+    full_grid,
+    run_sweep,
+    table_subjects,
+)
+from batchbench.harness import trial as trial_module
+from batchbench.harness.state import with_settings
+from batchbench.results import Run
+from batchbench.sources import open_source
+from batchbench.table import TableName, parse_table_name
+
+SETTINGS = Settings()
+
+
+async def swept(
+    dsn: str,
+    folder: Path,
+    *,
+    told: list[str] | None = None,
+    table: str | None = None,
+    rows: Any = None,
+    scratch_schema: str | None = None,
+    **changes: Any,
+) -> Run:
+    """Sweep COPY and VALUES in this process."""
+    subjects: tuple[Subject, ...] = ()
+    if table is not None:
+        source = None if rows is None else open_source(rows, name="given rows")
+        subjects = table_subjects([parse_table_name(table)], source)
+    label = subjects[0].label if subjects else "heart_rate"
+    options: dict[str, Any] = {"rows": 300, "repeats": 1, "warmups": 0, **changes}
+    options.setdefault(
+        "configurations", full_grid([label], ["copy", "values"], ["psycopg", "asyncpg"], [100], [1])
+    )
+    events: list[SweepEvent] = []
+    run = await run_sweep(
+        SweepPlan(**options),
+        dsn,
+        SETTINGS,
+        folder,
+        subjects=subjects,
+        scratch_schema=scratch_schema,
+        apart=False,
+        on_progress=events.append,
+    )
+    if told is not None:
+        told += [event.text for event in events if isinstance(event, SweepNotice)]
+    assert [(r.trial_id, r.reason) for r in run.records if not r.usable] == []
+    return run
+
+
+def connected(dsn: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(dsn, autocommit=True)
+
+
+def ours(dsn: str) -> list[str]:
+    """What a sweep left behind."""
+    with connected(dsn) as connection:
+        found = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'batchbench%'"
+            " UNION ALL SELECT relname FROM pg_class WHERE relname LIKE 'batchbench%'"
+        )
+        return [row[0] for row in found]
+
+
+# --- the table's state --------------------------------------------------------------------------
+
+
+async def test_a_filled_table_is_the_same_before_every_load(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    real_load = trial_module.load
+
+    async def counting_load(*args: Any, **options: Any) -> Any:
+        target: TableName = args[1][None]
+        with connected(dsn) as connection:
+            counting = sql.SQL("SELECT count(*) FROM {}").format(
+                sql.Identifier(str(target.schema), target.table)
+            )
+            row = connection.execute(counting).fetchone()
+            assert row is not None
+            counts.append(row[0])
+        return await real_load(*args, **options)
+
+    monkeypatch.setattr(trial_module, "load", counting_load)
+    run = await swept(dsn, tmp_path, filled=700, repeats=2)
+    assert counts == [700] * 8
+    assert {record.table_state for record in run.records} == {"filled:700"}
+    assert {(record.rows, record.rows_verified) for record in run.records} == {(300, 300)}
+    assert ours(dsn) == []
+
+
+async def test_a_source_fills_the_table_with_its_first_rows(dsn18: str, tmp_path: Path) -> None:
+    with connected(dsn18) as connection:
+        connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    given = [{"id": number} for number in range(1_000)]
+    run = await swept(dsn18, tmp_path / "a", table="t", rows=given, filled=800)
+    assert {record.rows for record in run.trials} == {200}
+    with pytest.raises(InputError, match="1,000 in all"):
+        await swept(dsn18, tmp_path / "b", table="t", rows=given, filled=1_000)
+
+
+async def test_a_short_source_is_repeated_where_no_key_forbids_it(
+    dsn18: str, tmp_path: Path
+) -> None:
+    with connected(dsn18) as connection:
+        connection.execute("CREATE TABLE free (id int); CREATE TABLE keyed (id int PRIMARY KEY)")
+    given = [{"id": number} for number in range(70)]
+    told: list[str] = []
+    run = await swept(dsn18, tmp_path / "a", table="free", rows=given, told=told)
+    assert {record.rows_verified for record in run.trials} == {300}
+    assert any("70 rows are repeated to make 300" in text for text in told)
+    run = await swept(dsn18, tmp_path / "b", table="keyed", rows=given, told=told)
+    assert {record.rows_verified for record in run.trials} == {70}
+    assert any("cannot be repeated, since the table has a unique key" in text for text in told)
+
+
+# --- regimes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where VACUUM and CHECKPOINT are called: inside the clock of a load, or outside."""
+    seen: list[str] = []
+    real = trial_module.settle
+
+    async def settle(*args: Any, **options: Any) -> None:
+        seen.append("inside" if not options else "outside")
+        await real(*args, **options)
+
+    monkeypatch.setattr(trial_module, "settle", settle)
+    return seen
+
+
+async def test_a_burst_settles_before_a_sustained_load_within(
+    dsn: str, tmp_path: Path, settled: list[str]
+) -> None:
+    run = await swept(dsn, tmp_path / "burst")
+    assert settled == ["outside"] * 5
+    assert {(record.regime, record.rows_by_second) for record in run.records} == {("burst", ())}
+    settled.clear()
+    run = await swept(dsn, tmp_path / "sustained", regime="sustained")
+    assert settled == ["inside"] * 5
+    assert {record.regime for record in run.records} == {"sustained"}
+    assert {sum(record.rows_by_second) for record in run.trials} == {300}
+    for record in run.trials:
+        assert record.seconds is not None
+        assert record.seconds > sum(record.chunk_seconds)
+
+
+# --- settings of the server's sessions ----------------------------------------------------------
+
+
+async def test_loads_have_the_settings_and_say_what_they_are_worth(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(dsn) as connection:
+        connection.execute(
+            "CREATE TABLE t (id int, mode text DEFAULT current_setting('synchronous_commit'),"
+            " path text DEFAULT current_setting('search_path'))"
+        )
+    modes: list[tuple[str, str]] = []
+    real = trial_module.contents
+
+    async def looking(session: Any, table: TableName, columns: Any) -> Any:
+        modes.extend(await session.fetch(f"SELECT DISTINCT mode, path FROM {table.sql}"))
+        return await real(session, table, columns)
+
+    monkeypatch.setattr(trial_module, "contents", looking)
+    wanted = {"synchronous_commit": "off", "search_path": '"a b", public'}
+    told: list[str] = []
+    rows = [{"id": number} for number in range(300)]
+    run = await swept(dsn, tmp_path, table="t", rows=rows, server_settings=wanted, told=told)
+    assert set(modes) == {("off", '"a b", public')}
+    assert len(modes) == 5
+    assert {tuple(record.server_settings.items()) for record in run.records} == {
+        tuple(wanted.items())
+    }
+    assert any("durability is relaxed" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("shared_buffers", "1GB", "cannot be had"),
+        ("no_such_setting", "1", "cannot be had"),
+        ("timezone", "Asia/Tokyo", "sets it itself"),
+    ],
+)
+async def test_settings_that_no_session_can_have(
+    dsn18: str, tmp_path: Path, name: str, value: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        await swept(dsn18, tmp_path / "run", server_settings={name: value})
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_join_the_options_of_an_address() -> None:
+    joined = with_settings("host=h options='-c jit=off'", {"work_mem": "64 MB"})
+    assert psycopg.conninfo.conninfo_to_dict(joined) == {
+        "host": "h",
+        "options": "-c jit=off -c work_mem=64\\ MB",
+    }
+    assert with_settings("host=h", {}) == "host=h"
+
+
+# --- far servers --------------------------------------------------------------------------------
+
+
+async def test_round_trips_are_a_dimension(dsn: str, tmp_path: Path) -> None:
+    grid = full_grid(["heart_rate"], ["copy"], ["psycopg", "asyncpg"], [50], [1], [0, 20])
+    run = await swept(dsn, tmp_path, configurations=grid)
+    assert run.rtts_ms == (0, 20)
+    assert {record.trial_id for record in run.at(20).trials} == {
+        "heart_rate/copy/psycopg/50/1/20ms#1",
+        "heart_rate/copy/asyncpg/50/1/20ms#1",
+    }
+    for record in run.at(20).trials:  # six chunks, each with a COMMIT to wait for
+        assert record.seconds is not None
+        assert record.seconds > 6 * 0.020
+    (yardstick,) = run.yardsticks
+    assert yardstick.rtt_ms == 0
+    assert yardstick in run.at(20).records
+
+
+# --- roles --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ordinary(dsn: str) -> Iterator[str]:
+    """An address of a role that owns the schema `own`, and may nothing else."""
+    role = sql.Identifier(name := f"ordinary_{uuid.uuid4().hex[:12]}")
+    with connected(dsn) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        connection.execute(sql.SQL("CREATE SCHEMA own AUTHORIZATION {}").format(role))
+        connection.execute(
+            sql.SQL("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM PUBLIC").format(database)
+        )
+        connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    yield make_conninfo(dsn, user=name)
+    with connected(dsn) as connection:
+        connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+async def test_a_role_that_owns_only_its_schema(ordinary: str, tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="--scratch-schema NAME"):
+        await swept(ordinary, tmp_path / "a")
+    told: list[str] = []
+    run = await swept(
+        ordinary, tmp_path / "b", scratch_schema="own", filled=50, repeats=2, told=told
+    )
+    assert len(run.trials) == 8
+    assert any("CHECKPOINT is left out" in text for text in told)
+    assert ours(ordinary) == []
+    with pytest.raises(ServerError, match="may not create tables in schema public"):
+        await swept(ordinary, tmp_path / "c", scratch_schema="public")
+    with pytest.raises(ServerError, match="there is no schema nowhere"):
+        await swept(ordinary, tmp_path / "d", scratch_schema="nowhere")
+
+
+async def test_a_table_is_copied_beside_itself_and_never_touched(
+    ordinary: str, tmp_path: Path
+) -> None:
+    with connected(ordinary) as connection:
+        connection.execute(
+            """
+            CREATE TABLE own.orders (id serial PRIMARY KEY, note text) PARTITION BY RANGE (id);
+            CREATE TABLE own.orders_1 PARTITION OF own.orders FOR VALUES FROM (0) TO (100);
+            INSERT INTO own.orders (note) VALUES ('mine');
+            """
+        )
+    await swept(ordinary, tmp_path, table="own.orders", scratch_schema="own", filled=20)
+    with connected(ordinary) as connection:
+        found = connection.execute("SELECT id, note FROM own.orders").fetchall()
+        assert found == [(1, "mine")]
+        drawn = connection.execute("SELECT last_value FROM own.orders_id_seq").fetchone()
+        assert drawn == (1,)
+        names = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'own'::regnamespace"
+        )
+        assert all(str(row[0]).startswith("orders") for row in names)
