@@ -10,9 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Installs print errors only. Root needs no warning about itself: it is our own venv.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
-SOURCES := batchbench tests benchmarks
+SOURCES := batchbench tests benchmarks docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume lint bench bench-full clean
+.PHONY: help sweep test test-faults evidence-resume evidence-noise lint bench bench-full clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -30,10 +30,15 @@ evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everythi
 	@$(BIN)/python -m tests.faults --only "client killed" --seeds 1 --runs 30 \
 	  --out results/evidence/resume-$$(date -u +%F).md $(ARGS)
 
-lint: $(VENV)/.dev ## ruff and mypy
+evidence-noise: $(VENV)/.dev ## replay the recorded noise: claims, intervals, power
+	@$(BIN)/python -m tests.noise --out results/evidence/noise-$$(date -u +%F).md $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive batchbench benchmarks
 
 bench: $(VENV)/.bench ## load beside the peers, against the server's own COPY: under ten minutes
 	@$(BIN)/python -m benchmarks $(ARGS)

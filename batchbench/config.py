@@ -339,6 +339,7 @@ SECRETS = (
 _SECRET_PAIR = re.compile(
     rf"\b({'|'.join(SECRETS)})(\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.?|[^\s\\])*)", re.I | re.S
 )
+_URL_LOGIN = re.compile(r"\b([A-Za-z][\w+.-]*:/{1,2}[^:@/\s]*):.*@")
 _QUERY = re.compile(r"\?(?:[\w%+]+=[^&]*)(?:&[\w%+]+=[^&]*)*&?$", re.S)
 _LIBPQ_TARGETS = ("PGHOST", "PGSERVICE", "PGDATABASE")
 
@@ -352,12 +353,29 @@ def masked(dsn: str) -> str:
     scheme, separator, rest = dsn.partition("://")
     if separator and re.fullmatch(r"\s*[A-Za-z][\w+.-]*", scheme):
         query = _QUERY.search(rest)
+        if query and "@" in query.group():  # of the password, which has a ? then, or of a value
+            rest = _without_password(rest)
+            query = _QUERY.search(rest)
         pairs = query.group() if query else ""
-        place = rest[: query.start()] if query else rest
-        place = re.sub(r"^([^:@/?]*):.*@", r"\1:***@", place, flags=re.S)
-        return scheme + separator + place + "&".join(map(_masked_pair, pairs.split("&")))
-    pairs = _SECRET_PAIR.sub(r"\1\2***", dsn)
+        place = _without_password(rest[: query.start()] if query else rest)
+        return scheme + separator + _masked_pairs(place) + _masked_pairs(pairs)
+    return without_passwords(dsn)
+
+
+def without_passwords(text: str) -> str:
+    """A message, *** for the passwords of connection strings in it, whole ones or parts. Hides
+    too much rather than too little.
+    """
+    pairs = _SECRET_PAIR.sub(r"\1\2***", _URL_LOGIN.sub(r"\1:***@", text))
     return re.sub(r":[^:\s]*@", ":***@", pairs)
+
+
+def _without_password(place: str) -> str:
+    return re.sub(r"^([^:@/?]*):.*@", r"\1:***@", place, flags=re.S)
+
+
+def _masked_pairs(text: str) -> str:
+    return "&".join(map(_masked_pair, text.split("&")))
 
 
 def _masked_pair(pair: str) -> str:

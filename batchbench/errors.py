@@ -15,6 +15,7 @@ values: the rows are health data.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -103,13 +104,64 @@ class WriteError(BatchbenchError):
         return classify(self.sqlstate) if self.sqlstate else Failure.TRANSIENT
 
 
-_TRANSIENT = frozenset(
-    ("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "25006")
-) | frozenset(("53300", "08000", "08001", "08003", "08006"))
-_TOO_BIG = frozenset(["57014", "53200", "54000"])
-_STALE = frozenset(["26000", "42P05", "42P10", "0A000", "42704"])
-_ROW_CLASSES = ("22", "23", "P0")
-_ROW = frozenset(["44000"])
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """A row of the table of failures, which code, README and tests share.
+
+    sqlstates: whole ones, or a class by its first two characters; a whole one goes first.
+    besides: what else belongs here, in words. does: what a load does then.
+    """
+
+    failure: Failure
+    sqlstates: tuple[str, ...]
+    besides: str
+    does: str
+
+
+FAILURE_CLASSES = (
+    FailureClass(
+        Failure.TRANSIENT,
+        (
+            *("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"),
+            *("25006", "53300", "08000", "08001", "08003", "08006"),
+        ),
+        "a connection that was reset, closed or cut",
+        "the transaction again on a fresh connection, `BATCH_MAX_RETRIES` times",
+    ),
+    FailureClass(
+        Failure.TOO_BIG,
+        ("57014", "53200", "54000"),
+        "a chunk whose connection died twice",
+        "the chunk is halved",
+    ),
+    FailureClass(
+        Failure.STALE,
+        ("26000", "42P05", "42P10", "0A000", "42704"),
+        "",
+        "the table is read and statements are prepared again, once; a table that has changed stops"
+        " the load",
+    ),
+    FailureClass(
+        Failure.ROW,
+        ("22", "23", "P0", "44000"),
+        "54000 of a single row; 42501 where row security is on; a value that does not fit",
+        "the guilty rows are found and rejected, the others are committed",
+    ),
+    FailureClass(
+        Failure.PROTOCOL,
+        ("08P01",),
+        "",
+        "the load stops: a limit was crossed, or it is a bug",
+    ),
+    FailureClass(
+        Failure.FATAL,
+        (),
+        "everything else",
+        "the load stops, what is open is rolled back, what is committed is said",
+    ),
+)
+
+_BY_SQLSTATE = {sqlstate: row.failure for row in FAILURE_CLASSES for sqlstate in row.sqlstates}
 
 
 def classify(sqlstate: str) -> Failure:
@@ -117,37 +169,21 @@ def classify(sqlstate: str) -> Failure:
 
     Source: PostgreSQL documentation, appendix A.
     """
-    if sqlstate in _TRANSIENT:
-        return Failure.TRANSIENT
-    if sqlstate in _TOO_BIG:
-        return Failure.TOO_BIG
-    if sqlstate in _STALE:
-        return Failure.STALE
-    if sqlstate in _ROW or sqlstate[:2] in _ROW_CLASSES:
-        return Failure.ROW
-    if sqlstate == "08P01":
-        return Failure.PROTOCOL
-    return Failure.FATAL
+    of_class = _BY_SQLSTATE.get(sqlstate[:2], Failure.FATAL)
+    return _BY_SQLSTATE.get(sqlstate, of_class)
 
 
-_DOES = {
-    Failure.TRANSIENT: "the transaction again on a fresh connection, with backoff",
-    Failure.TOO_BIG: "the chunk in halves, and on",
-    Failure.STALE: "prepared statements are forgotten and the table is read again, once",
-    Failure.ROW: "the guilty rows are found and rejected, the others committed",
-    Failure.PROTOCOL: "the load stops: our bug, or a limit crossed",
-    Failure.FATAL: "the load stops, what is open is rolled back, what is committed is said",
-}
+def failure_table() -> list[tuple[str, str, str]]:
+    """The table for people: class, what belongs to it, what a load does then."""
+    return [
+        (
+            row.failure.value,
+            "; ".join(filter(None, (", ".join(map(_shown, row.sqlstates)), row.besides))),
+            row.does,
+        )
+        for row in FAILURE_CLASSES
+    ]
 
 
-def failure_rows() -> list[tuple[str, str, str]]:
-    """The table that `classify` goes by, for people: class, SQLSTATEs, what the engine does."""
-    states = {
-        Failure.TRANSIENT: sorted(_TRANSIENT),
-        Failure.TOO_BIG: sorted(_TOO_BIG),
-        Failure.STALE: sorted(_STALE),
-        Failure.ROW: [*(f"{start}xxx" for start in _ROW_CLASSES), *sorted(_ROW)],
-        Failure.PROTOCOL: ["08P01"],
-        Failure.FATAL: ["all others"],
-    }
-    return [(kind.value, ", ".join(states[kind]), _DOES[kind]) for kind in Failure]
+def _shown(sqlstate: str) -> str:
+    return sqlstate if len(sqlstate) == 5 else f"{sqlstate}xxx"

@@ -92,7 +92,7 @@ def _cost_per_row(
     ground: Ground, data: Mapping[int, Data], repeats: int, seed: int
 ) -> dict[int, float]:
     seconds: dict[int, list[float]] = {rows: [] for rows in data}
-    shuffled = random.Random(seed)
+    shuffled = random.Random(seed)  # nosec B311 # an order
     for _ in range(repeats):
         for rows in shuffled.sample(list(data), len(data)):
             one = data[rows]

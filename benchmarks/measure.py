@@ -55,7 +55,7 @@ def measure(case: Case, ground: Ground, inputs: Inputs, plan: Plan, say: Say) ->
     gc.freeze()
     for runner in runners:
         _warm_up(case, runner, ground, inputs)
-    shuffled = random.Random(f"{plan.seed} {case.name}")
+    shuffled = random.Random(f"{plan.seed} {case.name}")  # nosec B311 # an order
     for number in range(plan.repeats):
         order = [runner for runner in runners if runner.failure is None]
         shuffled.shuffle(order)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from batchbench.config import Settings
-from batchbench.errors import failure_rows
+from batchbench.errors import failure_table
 from batchbench.results import RunInfo, TrialRecord
 
 
@@ -16,7 +16,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the tables that a page asks for."""
     for marker, made in (
         ("<!-- settings -->", settings_table),
-        ("<!-- failures -->", failure_table),
+        ("<!-- failures -->", failures_table),
         ("<!-- trial schema -->", lambda: _schema(TrialRecord)),
         ("<!-- run schema -->", lambda: _schema(RunInfo)),
     ):
@@ -43,10 +43,10 @@ def _words(limits: str) -> str:
     return limits
 
 
-def failure_table() -> str:
+def failures_table() -> str:
     """Which SQLSTATE belongs to which class of failure."""
-    rows = ["| class | SQLSTATEs | what happens |", "|---|---|---|"]
-    rows += [f"| {name} | {states} | {does} |" for name, states, does in failure_rows()]
+    rows = ["| class | SQLSTATEs and others | what a load does |", "|---|---|---|"]
+    rows += [f"| {name} | {states} | {does} |" for name, states, does in failure_table()]
     return "\n".join(rows)
 
 

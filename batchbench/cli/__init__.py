@@ -11,12 +11,14 @@ import signal
 import sys
 from importlib.abc import MetaPathFinder
 
+from batchbench.cli.title import hide_passwords
 from batchbench.config import choose_allocator
 
 
 def main() -> None:
     """Entry point of the console script. SIGTERM ends a command as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hide_passwords()
     choose_allocator()
     _leave_pandas_out()
     from batchbench.cli.app import app

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from batchbench import __version__
 from batchbench.cli.check import check_command
@@ -20,6 +21,7 @@ from batchbench.cli.recommend import recommend_command
 from batchbench.cli.report import plot_command, report_command
 from batchbench.cli.runs import export_command, runs_command
 from batchbench.cli.sweep import sweep_command
+from batchbench.config import without_passwords
 from batchbench.engine import LoadError
 from batchbench.errors import BatchbenchError
 
@@ -27,8 +29,26 @@ INTERRUPTED = 130
 NOTHING_SENT = 2
 STOPPED = 4
 
+
+# Click's; typer brings a copy of Click of its own, or has it installed.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+
+class _Commands(TyperGroup):
+    """The commands; what Click says of wrong usage repeats no password."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            vars(error)["message"] = without_passwords(str(error))
+            raise
+
+
 app = typer.Typer(
     name="batchbench",
+    cls=_Commands,
     help="Load batches into PostgreSQL, and find by measurement the chunk size, parallelism,"
     " strategy and driver to load them with.",
     no_args_is_help=True,

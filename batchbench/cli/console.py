@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from batchbench.config import without_passwords
+
 _PLAIN_WIDTH = 160  # of tables that go to a file or pipe
 
 
@@ -37,19 +39,24 @@ def figures_grid(title: str | None = None) -> Grid:
     )
 
 
+def _safe(message: str) -> str:
+    """A message may repeat an argument that was a connection string in the wrong place."""
+    return escape(without_passwords(message))
+
+
 def report_error(message: str) -> None:
     """One line on standard error."""
-    err.print(f"[bold red]error:[/] {escape(message)}")
+    err.print(f"[bold red]error:[/] {_safe(message)}")
 
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    err.print(f"[yellow]warning:[/] {escape(message)}")
+    err.print(f"[yellow]warning:[/] {_safe(message)}")
 
 
 def note(message: str) -> None:
     """One line on standard error."""
-    err.print(f"[dim]note:[/] {escape(message)}")
+    err.print(f"[dim]note:[/] {_safe(message)}")
 
 
 def print_json(value: Any) -> None:

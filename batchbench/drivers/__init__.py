@@ -7,12 +7,13 @@ take values already in PostgreSQL's binary form, so that both drivers store the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from batchbench.drivers.address import shown
+from batchbench.drivers.address import check_files, shown
 from batchbench.drivers.translate import connect_error
 from batchbench.errors import ConfigError, WriteError
 from batchbench.limits import ASYNCPG_PARAMETERS, PROTOCOL_PARAMETERS
@@ -122,6 +123,7 @@ async def connect(driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S
     """
     if driver not in _MODULES:
         raise ConfigError(f"driver {driver!r} is unknown; known: {', '.join(_MODULES)}")
+    check_files(dsn)
     session: Session = await importlib.import_module(_MODULES[driver]).open_session(dsn, timeout_s)
     try:
         await within(session, timeout_s, session.run(SESSION_SQL))
@@ -145,7 +147,7 @@ async def within(session: Session, limit_s: float, step: Awaitable[T]) -> T:
         watchdog.cancel()
 
 
-async def ahead(items: Iterator[T]) -> AsyncIterator[T]:
+async def ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Items of an iterator that blocks: each is made in a thread, while the one before is used."""
     coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
     try:
@@ -156,15 +158,16 @@ async def ahead(items: Iterator[T]) -> AsyncIterator[T]:
         await asyncio.wait([coming])  # a thread cannot be cancelled
 
 
-async def pieces_of(stream: Pieces) -> AsyncIterator[bytes | memoryview]:
+async def pieces_of(stream: Pieces) -> AsyncGenerator[bytes | memoryview, None]:
     """The pieces of a stream; those that must be encoded first are so in a thread, ahead of use."""
     for piece in stream.ready():
         yield piece
     reading = stream.rest()
     if reading is None:
         return
-    async for piece in ahead(reading):
-        yield piece
+    async with contextlib.aclosing(ahead(reading)) as rest:
+        async for piece in rest:
+            yield piece
 
 
 async def read_table(session: Session, name: TableName) -> Table:

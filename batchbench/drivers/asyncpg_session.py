@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from batchbench.drivers import Pieces, Statement, pieces_of
-from batchbench.drivers.address import asyncpg_uri, shown
+from batchbench.drivers.address import (
+    Attempt,
+    attempts,
+    connect_limit_s,
+    shown,
+    without_secrets,
+)
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
+from batchbench.errors import WriteError
 from batchbench.table import TableName
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -25,15 +33,48 @@ _COPY_MESSAGE_BYTES = 1 << 19
 
 
 async def open_session(dsn: str, timeout_s: float) -> AsyncpgSession:
-    """Connect. Raises ServerError where that fails."""
-    uri = asyncpg_uri(dsn)
+    """Connect to the first address that will have us, as libpq does. Raises ServerError."""
+    limit_s = connect_limit_s(dsn, timeout_s)
+    failures: list[_Refusal] = []
+    for attempt in attempts(dsn):
+        outcome = await _try(attempt, limit_s)
+        if isinstance(outcome, AsyncpgSession):
+            return outcome
+        failures.append(outcome)
+    last = failures[-1]
+    said = last.said
+    if len(failures) > 1:
+        said = "; ".join(f"{failure.where}: {failure.said}" for failure in failures)
+    raise connect_error(shown(dsn), last.sqlstate, without_secrets(said, dsn)) from last.error
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why an address was of no use."""
+
+    where: str
+    sqlstate: str | None
+    said: str
+    error: Exception
+
+
+async def _try(attempt: Attempt, limit_s: float) -> AsyncpgSession | _Refusal:
+    tls = {"ssl": True} if attempt.system_roots else {}
     try:
-        connection = await asyncpg.connect(uri, timeout=timeout_s, statement_cache_size=0)
+        connection = await asyncpg.connect(
+            attempt.uri, timeout=limit_s, statement_cache_size=0, **tls
+        )
     except asyncpg.PostgresError as error:
-        raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError, ValueError) as error:
-        said = str(error) or type(error).__name__
-        raise connect_error(shown(dsn), None, said) from error
+        return _Refusal(attempt.where, error.sqlstate, str(error), error)
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        ValueError,
+    ) as error:
+        said = str(error) or f"no answer within {limit_s:.0f} s"
+        return _Refusal(attempt.where, None, said, error)
     return AsyncpgSession(connection)
 
 
@@ -42,6 +83,10 @@ class AsyncpgSession:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._transport = connection._transport
+        self._protocol = connection._protocol
+        self._gone = asyncio.Event()
+        connection.add_termination_listener(self._notice_the_end)
         self._prepared: dict[str, Any] = {}
         self._raw_oids: set[int] = set()
         settings = connection.get_settings()
@@ -70,14 +115,29 @@ class AsyncpgSession:
 
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         with _translated(self._connection):
-            tag = await self._connection.copy_to_table(
-                table.table,
-                schema_name=table.schema,
-                columns=list(columns),
-                source=_messages(stream),
-                format="binary",
-            )
+            async with contextlib.aclosing(self._messages(stream)) as messages:
+                tag = await self._connection.copy_to_table(
+                    table.table,
+                    schema_name=table.schema,
+                    columns=list(columns),
+                    source=messages,
+                    format="binary",
+                )
         return _tag_rows(tag)
+
+    async def _messages(self, stream: Pieces) -> AsyncGenerator[memoryview, None]:
+        """Cut a stream into messages of bounded size, so that asyncpg's flow control can act.
+
+        Ends early where the connection has ended: the COPY's own answer then says so.
+        """
+        async with contextlib.aclosing(pieces_of(stream)) as pieces:
+            async for part in pieces:
+                view = memoryview(part)
+                for start in range(0, len(view), _COPY_MESSAGE_BYTES):
+                    if self._gone.is_set():
+                        return
+                    yield view[start : start + _COPY_MESSAGE_BYTES]
+                    await asyncio.sleep(0)
 
     async def begin(self, then: str = "") -> None:
         await self.run(f"BEGIN; {then}" if then else "BEGIN")
@@ -96,10 +156,21 @@ class AsyncpgSession:
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError):
+            if self._transport.is_closing():  # asyncpg would ask the server to cancel first
+                await asyncio.wait_for(self._gone.wait(), _CLOSE_TIMEOUT_S)
             await self._connection.close(timeout=_CLOSE_TIMEOUT_S)
 
     def abort(self) -> None:
-        self._connection.terminate()
+        # Not terminate(): asyncpg would then forget the future of a COPY under way, and the event
+        # loop complain of it (tests/test_connections.py).
+        self._transport.abort()
+
+    def _notice_the_end(self, _: object) -> None:
+        """The connection is lost. A COPY that waits for the server to read on would wait for ever:
+        neither asyncio nor asyncpg wakes it.
+        """
+        self._gone.set()
+        self._protocol.resume_writing()
 
     async def _prepare(self, statement: Statement) -> Any:
         prepared = self._prepared.get(statement.sql)
@@ -138,35 +209,34 @@ def _encode_text(value: bytes | str) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-async def _messages(stream: Pieces) -> AsyncIterator[memoryview]:
-    """Cut a stream into messages of bounded size, so that asyncpg's flow control can act."""
-    async for part in pieces_of(stream):
-        view = memoryview(part)
-        for start in range(0, len(view), _COPY_MESSAGE_BYTES):
-            yield view[start : start + _COPY_MESSAGE_BYTES]
-            await asyncio.sleep(0)
-
-
 def _tag_rows(tag: str) -> int:
     """The row count of a command tag: "INSERT 0 5" -> 5, "COPY 5" -> 5."""
     return int(tag.rsplit(" ", 1)[-1])
+
+
+def _from_server(error: asyncpg.PostgresError) -> WriteError:
+    fields = error.as_dict()
+    return write_error(
+        error.sqlstate or "",
+        fields.get("message"),
+        schema=fields.get("schema_name"),
+        table=fields.get("table_name"),
+        column=fields.get("column_name"),
+        constraint=fields.get("constraint_name"),
+        context=fields.get("context"),
+    )
 
 
 @contextlib.contextmanager
 def _translated(connection: Any) -> Iterator[None]:
     try:
         yield
+    except asyncpg.ConnectionDoesNotExistError as error:  # asyncpg's own, not the server's
+        if isinstance(error.__cause__, asyncpg.PostgresError):  # its last word
+            raise _from_server(error.__cause__) from None
+        raise broken_connection("asyncpg", "it was closed in mid-operation") from error
     except asyncpg.PostgresError as error:
-        fields = error.as_dict()
-        raise write_error(
-            error.sqlstate or "",
-            fields.get("message"),
-            schema=fields.get("schema_name"),
-            table=fields.get("table_name"),
-            column=fields.get("column_name"),
-            constraint=fields.get("constraint_name"),
-            context=fields.get("context"),
-        ) from None  # its text may hold row values
+        raise _from_server(error) from None  # its text may hold row values
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # The last is what a protocol that was cut in mid-message says of itself.
         raise broken_connection("asyncpg", type(error).__name__) from error

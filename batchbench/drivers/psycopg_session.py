@@ -18,25 +18,31 @@ from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 
 from batchbench.drivers import Pieces, Statement, pieces_of
-from batchbench.drivers.address import parameters, shown
+from batchbench.drivers.address import connect_limit_s, shown, without_secrets
 from batchbench.drivers.translate import broken_connection, connect_error, write_error
 from batchbench.errors import WriteError
 from batchbench.table import TableName, quote
 
 _CLOSE_TIMEOUT_S = 5.0
-_GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+_GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN)
+# As psycopg's own `Copy`: libpq slows down where it is given more at once, and what is not flushed
+# piles up in it.
+_COPY_MESSAGE_BYTES = 128 << 10
+_FLUSH_BYTES = 1 << 20
 _BINARY = 1
 
 
 async def open_session(dsn: str, timeout_s: float) -> PsycopgSession:
     """Connect. Raises ServerError where that fails."""
-    parameters(dsn)
+    limit_s = round(connect_limit_s(dsn, timeout_s))
     try:
         connection = await psycopg.AsyncConnection.connect(
-            dsn, autocommit=True, connect_timeout=max(2, round(timeout_s))
+            dsn, autocommit=True, connect_timeout=limit_s
         )
     except psycopg.Error as error:
-        raise connect_error(shown(dsn), _login_sqlstate(error), str(error)) from error
+        said = without_secrets(str(error), dsn)
+        # Psycopg's error bears all parameters of the connection, the password too.
+        raise connect_error(shown(dsn), _login_sqlstate(error), said) from None
     return PsycopgSession(connection)
 
 
@@ -91,17 +97,38 @@ class PsycopgSession:
 
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         names = ", ".join(quote(name) for name in columns)
-        sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)".encode()
+        sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)"
+        self._send(sql)
+        await self._result()
         with _translated():
+            await self._put_all(stream)
             try:
-                async with self._connection.cursor() as cursor:
-                    async with cursor.copy(sql) as copy:
-                        async for part in pieces_of(stream):
-                            await copy.write(part)
-                    return cursor.rowcount
-            except ValueError as error:  # psycopg's copy_end where the server has hung up
+                result = await self._connection.wait(generators.copy_end(self._pgconn, None))
+            except ValueError as error:  # where the server has hung up
                 self.abort()
                 raise broken_connection("psycopg", "the end of a COPY was lost") from error
+        return result.command_tuples or 0
+
+    async def _put_all(self, stream: Pieces) -> None:
+        """Send a COPY's data. Not by psycopg's own `Copy`: where the connection breaks it logs
+        "error ignored terminating" beside the error that it raises.
+        """
+        unflushed = 0
+        try:
+            async with contextlib.aclosing(pieces_of(stream)) as pieces:
+                async for piece in pieces:
+                    view = memoryview(piece)
+                    for start in range(0, len(view), _COPY_MESSAGE_BYTES):
+                        message = view[start : start + _COPY_MESSAGE_BYTES]
+                        unflushed += len(message)
+                        flush = unflushed >= _FLUSH_BYTES
+                        unflushed = 0 if flush else unflushed
+                        await self._connection.wait(
+                            generators.copy_to(self._pgconn, message, flush=flush)
+                        )
+        except BaseException:
+            self.abort()  # a COPY left open would take what is sent next for its data
+            raise
 
     async def begin(self, then: str = "") -> None:
         await self.run(f"BEGIN; {then}" if then else "BEGIN")

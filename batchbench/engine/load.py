@@ -146,7 +146,7 @@ async def _prepare(
         ledger=ledger,
         epoch=epoch,
         asks_status=ledger is None and options.exactly_once in ("auto", "status"),
-        rng=random.Random(),  # noqa: S311 - jitter
+        rng=random.Random(),  # noqa: S311 - jitter  # nosec B311
     )
     return Run(source, surroundings, session, dead_letter, _covered(parts, dead_letter))
 

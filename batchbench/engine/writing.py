@@ -50,7 +50,7 @@ class Surroundings:
     """What all writers of a load share. ledger: None where there is none."""
 
     plan: LoadPlan
-    dsn: str
+    dsn: str = field(repr=False)
     load_id: str
     accounts: Accounts
     policy: RetryPolicy

@@ -16,7 +16,7 @@ from batchbench.stats import Ratio, Verdict
 class Status(StrEnum):
     """What became of a rule."""
 
-    PASS = "pass"  # noqa: S105 - no password
+    PASS = "pass"  # noqa: S105 - no password  # nosec B105
     FAIL = "fail"
     UNDECIDED = "cannot tell"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 
 from batchbench.config import masked
-from batchbench.drivers.address import parameters
+from batchbench.drivers.address import parameters, without_secrets
 from batchbench.errors import ConfigError, ServerError
 from batchbench.servers.cluster import DURABLE, Cluster, open_cluster
 from batchbench.servers.container import DEFAULT_IMAGE, open_container
@@ -98,10 +98,8 @@ def probe(dsn: str, connect_timeout_s: int = 10) -> ServerVersion:
         with psycopg.connect(dsn, connect_timeout=timeout_s, autocommit=True) as connection:
             number = connection.info.server_version
     except psycopg.Error as error:
-        reason = " ".join(str(error).split())
-        if password := parts.get("password"):
-            reason = reason.replace(password, "***")
+        reason = without_secrets(" ".join(str(error).split()), dsn)
         raise ServerError(
             f"cannot connect to {masked(dsn) or 'the server that the PG* variables name'}: {reason}"
-        ) from error
+        ) from None  # psycopg's error bears the password
     return supported(number)

@@ -237,7 +237,8 @@ def open_cluster(
 
 def _make_folders(account: Account | None, wanted: Path | None) -> tuple[Path, Path]:
     """Temporary folders for the data and for the socket, the same one where its path is short."""
-    short = [Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - mkdtemp makes private folders in them
+    # mkdtemp makes private folders in them.
+    short = [Path("/tmp"), Path("/var/tmp")]  # noqa: S108  # nosec B108
     home = socket_dir = _make_folder([wanted or Path(tempfile.gettempdir()), *short], account)
     if len(os.fsencode(home / f".s.PGSQL.{PORT}")) > _SOCKET_PATH_BYTES:
         try:

@@ -165,7 +165,7 @@ class Writer:
             ledger=ledger,
             epoch=epoch,
             asks_status=ledger is None and options.exactly_once in ("auto", "status"),
-            rng=random.Random(),  # noqa: S311 - jitter
+            rng=random.Random(),  # noqa: S311 - jitter  # nosec B311
             orphans=Orphans(waits=False),
         )
 

@@ -21,6 +21,11 @@ def never(setup: Setup) -> bool:
     return False
 
 
+def always(setup: Setup) -> bool:
+    """For every setup."""
+    return True
+
+
 def unless_batch(setup: Setup) -> bool:
     """For all that can write a failed transaction again."""
     return setup.transaction != "batch"

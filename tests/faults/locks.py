@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
 import psycopg
 import pyarrow.parquet as pq
 
@@ -17,7 +18,9 @@ from tests.faults.invariants import stored_rows
 from tests.faults.scene import Outcome, Scene
 from tests.faults.setup import QUICK
 from tests.faults.tables import trigger_sql
-from tests.proxy import open_proxy
+from tests.faults.wire import ROWS, some_commit
+from tests.fixtures.faults import until
+from tests.proxy import COMMIT, Fault, Fired, Kind, Trigger, When, open_proxy
 
 PATIENT = QUICK.model_copy(update={"max_retries": 15, "max_backoff_ms": 200})
 OTHERS_FROM = 100_000
@@ -69,6 +72,20 @@ async def blocked(scene: Scene) -> AsyncIterator[None]:
             await met
             scene.tally.fired += 1
         blocker.rollback()
+
+
+@asynccontextmanager
+async def idle_for_too_long(scene: Scene) -> AsyncIterator[None]:
+    """The client takes its time before some COMMIT: the server ends the session (25P03)."""
+
+    async def wait(fired: Fired) -> None:
+        await asyncio.to_thread(
+            until, "the idle session has ended", lambda: not psutil.pid_exists(fired.backend_pid)
+        )
+
+    trigger = Trigger(COMMIT, some_commit(scene), since=ROWS)
+    scene.proxy.arm(Fault(Kind.CALL, trigger, When.BEFORE, call=wait))
+    yield
 
 
 async def deadlocked(case: Case, scene: Scene) -> None:
@@ -157,6 +174,12 @@ CASES = (
         },
         prepare=lambda scene: of_database("deadlock_timeout", "50ms"),
         play=deadlocked,
+    ),
+    Case(
+        "idle-in-transaction timeout (25P03)",
+        idle_for_too_long,
+        {"settings": PATIENT},
+        prepare=lambda scene: of_database("idle_in_transaction_session_timeout", "700ms"),
     ),
     Case(
         "serializable",

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from tests.faults.arena import Arena, database
 from tests.faults.cases import Case, play
 from tests.faults.scene import Scene, Tally
@@ -51,11 +49,8 @@ def run_case(arena: Arena, case: Case, seed: int, number: int) -> Run:
 
 async def _play(case: Case, scene: Scene) -> None:
     def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # asyncpg forgets the future of a COPY that it gave up when the connection had ended; the
-        # error itself reached us another way.
         error = context.get("exception")
-        if not isinstance(error, asyncpg.ConnectionDoesNotExistError):
-            scene.problem(f"left to the event loop: {context['message']}: {error!r}")
+        scene.problem(f"left to the event loop: {context['message']}: {error!r}")
 
     asyncio.get_running_loop().set_exception_handler(note)
     try:

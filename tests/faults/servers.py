@@ -7,11 +7,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import psutil
 import psycopg
 
-from tests.faults.cases import Case, Harm, on_wire, without_ledger
+from tests.faults.cases import Case, Harm, always, never, on_wire, without_ledger
 from tests.faults.scene import Scene
 from tests.faults.wire import ROWS, some_chunk, some_commit
 from tests.fixtures.faults import (
@@ -22,6 +24,7 @@ from tests.fixtures.faults import (
     server_process,
     stopped,
     terminate_backends,
+    until,
     until_ready,
 )
 from tests.fixtures.loading import query
@@ -37,6 +40,11 @@ from tests.proxy import (
 )
 
 OWN: dict[str, Any] = {"own_server": True, "unknown": without_ledger}
+
+STOPPED: dict[str, Any] = {"wait_limit_s": 3.0, "row_count": [200, 300]}
+"""For what only the watchdog ends, and the fence after it."""
+
+_ENOUGH_TO_FENCE_S = 10.0
 
 Blow = Callable[[Scene, Fired], None]
 """What is done to a server; blocks until it answers again."""
@@ -164,6 +172,73 @@ def _take_again(scene: Scene, xid: int) -> None:
     scene.tally.ids_reused += status == "committed"
 
 
+def stopped_until_fenced(trigger: Callable[[Scene], Trigger]) -> Harm:
+    """SIGSTOP to a backend that has a message unread: it neither reads nor dies. The watchdog has
+    to cut the connection, and the fence to end the backend, which takes its SIGTERM only once it
+    runs again.
+    """
+
+    @asynccontextmanager
+    async def harm(scene: Scene) -> AsyncIterator[None]:
+        pids = _stop_at(scene, trigger(scene))
+        waking = asyncio.create_task(_wake_once_fenced(scene, pids))
+        try:
+            yield
+        finally:
+            await waking
+
+    return harm
+
+
+def _stop_at(scene: Scene, trigger: Trigger) -> list[int]:
+    """Stop the backend that the message is for; its pid is in the list then."""
+    pids: list[int] = []
+
+    async def stop(fired: Fired) -> None:
+        os.kill(fired.backend_pid, signal.SIGSTOP)
+        pids.append(fired.backend_pid)
+
+    scene.proxy.arm(Fault(Kind.CALL, trigger, When.BEFORE, call=stop))
+    return pids
+
+
+async def _wake_once_fenced(scene: Scene, pids: list[int]) -> None:
+    await scene.proxy.until_fired(limit_s=40)
+    try:
+        being_ended = asyncio.to_thread(
+            until, "it is being ended", partial(_being_ended, scene.dsn)
+        )
+        await asyncio.wait_for(being_ended, _ENOUGH_TO_FENCE_S)
+    except TimeoutError:
+        return  # it was stopped while it held a lock that every other session needs
+    finally:
+        os.kill(pids[0], signal.SIGCONT)
+
+
+def _being_ended(dsn: str) -> bool:
+    """Whether somebody waits in pg_terminate_backend."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'BackendTermination'"
+    return bool(query(dsn, waiting))
+
+
+@asynccontextmanager
+async def stopped_for_good(scene: Scene) -> AsyncIterator[None]:
+    """SIGSTOP to a backend at its COMMIT; it runs on only when the load has ended. Until then
+    nobody can say whether it will commit.
+    """
+    pids = _stop_at(scene, Trigger(COMMIT, some_commit(scene), since=ROWS))
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.to_thread(until, "it has ended", partial(_has_ended, pid))
+
+
+def _has_ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
+
+
 def refused(sqlstate: str = "") -> Harm:
     """All connections are cut, and some of the next turned down."""
 
@@ -208,6 +283,26 @@ CASES = (
     ),
     Case("pg_terminate_backend", at_rows(terminate), runs=3),
     Case("pg_terminate_backend in COMMIT", at_commit(terminate), runs=3, lost_commit=True),
+    Case(
+        "backend stopped (SIGSTOP) among rows",
+        stopped_until_fenced(lambda scene: Trigger(ROWS, some_chunk(scene))),
+        STOPPED,
+    ),
+    Case(
+        "backend stopped (SIGSTOP) in COMMIT",
+        stopped_until_fenced(lambda scene: Trigger(COMMIT, some_commit(scene), since=ROWS)),
+        STOPPED,
+        lost_commit=True,
+    ),
+    Case(
+        "backend stopped (SIGSTOP) to the end",
+        stopped_for_good,
+        {**STOPPED, "wait_limit_s": 2.0},
+        runs=1,
+        must_finish=never,
+        unknown=always,
+        lost_commit=True,
+    ),
     Case("connections refused for a while", refused(), runs=2),
     Case("too many connections (53300)", refused("53300"), runs=2),
 )

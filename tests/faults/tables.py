@@ -9,7 +9,7 @@ from typing import Any
 from batchbench.engine import LoadError
 from batchbench.errors import TableError
 from batchbench.strategies import OnConflict
-from tests.faults.cases import Case, make_table, never, nothing, on_wire, settle
+from tests.faults.cases import Case, make_table, never, note_fired, nothing, on_wire, settle
 from tests.faults.invariants import Expected
 from tests.faults.scene import Scene
 from tests.faults.setup import Setup
@@ -81,6 +81,14 @@ def _secures(scene: Scene) -> str:
     """
 
 
+_RULES = (
+    "CREATE RULE loses AS ON INSERT TO t DO INSTEAD NOTHING",
+    "CREATE RULE loses AS ON INSERT TO t WHERE NEW.row_id % 7 = 0 DO INSTEAD NOTHING",
+    "CREATE RULE doubles AS ON INSERT TO t WHERE NEW.row_id < 9000 DO ALSO INSERT INTO t VALUES"
+    " (NEW.row_id + 10000, NEW.key + 10000, 1, 'doubled')",
+)
+
+
 def _each_fiftieth(kind: str) -> dict[int, str]:
     return dict.fromkeys(range(7, 300, 50), kind)
 
@@ -124,6 +132,16 @@ async def altered(case: Case, scene: Scene) -> None:
     cause = outcome.error.cause if isinstance(outcome.error, LoadError) else outcome.error
     scene.claim(isinstance(cause, TableError), f"not stopped by a TableError: {cause!r}")
     await settle(case, scene, outcome)
+
+
+async def ruled(case: Case, scene: Scene) -> None:
+    """A rewrite rule: INSERT would obey it and COPY would not, so nothing is sent by either."""
+    make_table(case, scene)
+    outcome = await scene.load(scene.dsn)
+    refused = isinstance(outcome.error, TableError) and "rule" in str(outcome.error)
+    scene.claim(refused and outcome.result is None, f"not refused: {outcome.error!r}")
+    note_fired(case, scene, int(refused))
+    scene.judge(outcome)
 
 
 CASES = (
@@ -177,6 +195,13 @@ CASES = (
     ),
     Case("poison rows", nothing, {"bad": _poisons(), "row_count": 300}, runs=3),
     Case("poison rows and a cut", on_wire(cut_somewhere), {"bad": _poisons(), "row_count": 300}),
+    Case(
+        "rewrite rule, refused",
+        nothing,
+        {"version": ["pg18", "pg15"]},
+        prepare=lambda scene: scene.rng.choice(_RULES),
+        play=ruled,
+    ),
     Case(
         "ALTER TABLE between chunks",
         nothing,
