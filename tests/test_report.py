@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from batchbench.cli.app import app
 from batchbench.config import Settings
 from batchbench.errors import InputError
-from batchbench.harness.plan import configured
+from batchbench.harness.planning import configured
 from batchbench.report import Report, build_report, markdown, page, plain_lines
 from batchbench.report.current import AUTO_DRIVER, AUTO_STRATEGY
 from batchbench.report.figures import change_text, number, percent, short, with_spread

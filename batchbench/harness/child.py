@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle  # nosec B403 - see `Said`
 import sys
 import threading
 import time
@@ -18,7 +17,8 @@ from typing import Any, BinaryIO
 
 from batchbench.drivers import connect
 from batchbench.errors import BatchbenchError
-from batchbench.harness.client import DRIVER, LENGTH_BYTES, STOP_LIMIT_S, Said, packed
+from batchbench.harness.client import DRIVER, LENGTH_BYTES, STOP_LIMIT_S, packed
+from batchbench.harness.letters import Said, read_letter
 from batchbench.harness.plan import Trial
 from batchbench.harness.trial import Brief, TrialLostError, TrialRunner
 
@@ -34,12 +34,8 @@ class _Line:
 
     def say(self, said: Said) -> None:
         """Answer. One who asks no more hears nothing: the end of the input says the same."""
-        try:
-            message = packed(said)
-        except (pickle.PicklingError, TypeError, AttributeError):  # of an error's own parts
-            message = packed(Said(error=RuntimeError(f"{said.error!r}")))
         with contextlib.suppress(BrokenPipeError):
-            self.answers.write(message)
+            self.answers.write(packed(said))
             self.answers.flush()
 
     def listen(self, working: asyncio.Task[None]) -> None:
@@ -55,7 +51,7 @@ class _Line:
         length = int.from_bytes(head, "big")
         body = self.asked.read(length)
         whole = len(head) == LENGTH_BYTES and len(body) == length
-        return pickle.loads(body) if whole else None  # noqa: S301 # nosec B301
+        return read_letter(body) if whole else None
 
 
 async def _serve(line: _Line) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle  # nosec B403 - see `Said`
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from batchbench.config import child_environment
 from batchbench.drivers import Session, connect
+from batchbench.harness.letters import Said, letter, read_letter
 from batchbench.harness.plan import Trial
 from batchbench.harness.trial import Brief, TrialLostError, TrialRunner
 from batchbench.results import TrialRecord
@@ -72,18 +72,9 @@ class _Here:
         await self.session.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a client process says. notice: on the way. error: instead of an answer."""
-
-    answer: TrialRecord | None = None
-    notice: str = ""
-    error: BaseException | None = None
-
-
-def packed(message: Any) -> bytes:
+def packed(message: Brief | Trial | Said) -> bytes:
     """A message with its length."""
-    body = pickle.dumps(message)
+    body = letter(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
@@ -118,8 +109,8 @@ class _Apart:
             await stdin.drain()
             while True:
                 length = int.from_bytes(await stdout.readexactly(LENGTH_BYTES), "big")
-                # Our own child wrote it, on a pipe that nobody else has.
-                said: Said = pickle.loads(await stdout.readexactly(length))  # noqa: S301 # nosec B301
+                said = read_letter(await stdout.readexactly(length))
+                assert isinstance(said, Said)
                 if said.notice:
                     self.notice(said.notice)
                 elif said.error is not None:

@@ -60,7 +60,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """All that a client needs to run a plan's trials; as a pickle it goes to another process.
+    """All that a client needs to run a plan's trials; as a letter it goes to another process.
 
     dsn: of the server. loading: by round trip, the addresses that loads use, with the plan's
     server settings. ours: whether the server serves nobody else.
