@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from batchbench.config import Settings, child_environment
@@ -173,25 +174,79 @@ async def test_a_server_that_stays_away_ends_the_sweep(
     assert [record.status for record in records] == ["ok", "failed"]
 
 
+async def test_a_client_that_cannot_read_what_is_asked_ends() -> None:
+    """It would be waited for, else: its answer never comes."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "batchbench.harness.child"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=child_environment({"PYTHONPATH": str(ROOT)}),
+    )
+    assert process.stdin is not None
+    process.stdin.write((2).to_bytes(8, "big") + b"\x80{")
+    await process.stdin.drain()
+    async with asyncio.timeout(30):
+        await process.wait()
+
+
+async def test_a_client_that_never_starts_ends_the_sweep(
+    dsn18: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchbench.harness.client.sys.executable", "/bin/false")
+    with pytest.raises(ServerError, match="exit code 1"):
+        await run_sweep(plan_of("copy"), dsn18, Settings(reconnect_timeout_s=0.1), tmp_path / "run")
+
+
+async def test_an_interrupted_sweep_takes_its_client_along(dsn18: str, tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "batchbench", "sweep", "--profile", "sleep", "--rows", "500")
+    options = ("--strategy", "copy", "--repeats", "500", "--dsn", dsn18, "-o", "run")
+    parent = await asyncio.create_subprocess_exec(
+        *(*command, *options),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({"PYTHONPATH": str(ROOT)}),
+    )
+    trials = tmp_path / "run" / "trials.ndjson"
+    deadline = time.monotonic() + 30
+    while not (trials.exists() and trials.read_bytes().count(b"\n") >= 5):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    clients = psutil.Process(parent.pid).children(recursive=True)
+    parent.send_signal(signal.SIGINT)
+    _, errors = await asyncio.wait_for(parent.communicate(), 30)
+    assert parent.returncode == 130
+    assert "Traceback" not in errors.decode()
+    assert psutil.wait_procs(clients, timeout=15)[1] == []
+    with psycopg.connect(dsn18) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'batchbench%'"
+        )
+        assert found.fetchone() == (0,)
+
+
 _PARENT = """
 import asyncio, sys
 from pathlib import Path
 from batchbench.config import Settings
 from batchbench.harness import run_sweep
 from tests.test_harness_apart import plan_of
-plan = plan_of("copy", "values", repeats=8)
+plan = plan_of("copy", "values", repeats=8, epochs=4)
 asyncio.run(run_sweep(plan, sys.argv[1], Settings(), Path(sys.argv[2])))
 """
 
 
-async def test_killed_and_resumed(dsn18: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [5, 6], ids=["in a block", "between epochs"])
+async def test_killed_and_resumed(dsn18: str, tmp_path: Path, after: int) -> None:
+    """An epoch has two blocks of three loads; the next one begins with a process that starts."""
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _PARENT, dsn18, tmp_path / "run"),
         env=child_environment({"PYTHONPATH": str(ROOT)}),
     )
     trials = tmp_path / "run" / "trials.ndjson"
     deadline = time.monotonic() + 30
-    while not (trials.exists() and trials.read_bytes().count(b"\n") >= 5):
+    while not (trials.exists() and trials.read_bytes().count(b"\n") >= after):
         assert time.monotonic() < deadline
         assert parent.returncode is None
         await asyncio.sleep(0.01)
@@ -199,11 +254,14 @@ async def test_killed_and_resumed(dsn18: str, tmp_path: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     await parent.wait()
     stored = load_run(tmp_path / "run")
-    assert len(stored.trials) < 16
-    plan = plan_of("copy", "values", repeats=8)
+    assert len(stored.records) < 24
+    plan = plan_of("copy", "values", repeats=8, epochs=4)
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path / "run", resume=True)
     assert len(run.trials) == len({record.trial_id for record in run.trials}) == 16
     assert run.records[: len(stored.records)] == stored.records
     assert [record.reason for record in run.records if not record.usable] == []
-    assert len(clients) == 1
+    epochs = [record.epoch for record in run.records]
+    assert epochs == sorted(epochs)
+    assert epochs[len(stored.records)] == max(r.epoch for r in stored.records) + 1
+    assert len(clients) <= 2
     assert psutil.wait_procs(clients, timeout=15)[1] == []

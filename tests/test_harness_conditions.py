@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from batchbench.config import Settings
+from batchbench.config import Settings, child_environment
+from batchbench.engine import load as real_load
 from batchbench.errors import ConfigError, InputError, ServerError
 from batchbench.harness import (
     Subject,
@@ -24,10 +28,13 @@ from batchbench.harness import (
     table_subjects,
 )
 from batchbench.harness import trial as trial_module
+from batchbench.harness.state import settle as real_settle
 from batchbench.harness.state import with_settings
+from batchbench.harness.verify import contents as real_contents
 from batchbench.results import Run
 from batchbench.sources import open_source
 from batchbench.table import TableName, parse_table_name
+from tests.fixtures.pgbouncer import PgBouncer, open_pgbouncer
 
 SETTINGS = Settings()
 
@@ -90,7 +97,6 @@ async def test_a_filled_table_is_the_same_before_every_load(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
-    real_load = trial_module.load
 
     async def counting_load(*args: Any, **options: Any) -> Any:
         target: TableName = args[1][None]
@@ -143,11 +149,10 @@ async def test_a_short_source_is_repeated_where_no_key_forbids_it(
 def settled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Where VACUUM and CHECKPOINT are called: inside the clock of a load, or outside."""
     seen: list[str] = []
-    real = trial_module.settle
 
     async def settle(*args: Any, **options: Any) -> None:
         seen.append("inside" if not options else "outside")
-        await real(*args, **options)
+        await real_settle(*args, **options)
 
     monkeypatch.setattr(trial_module, "settle", settle)
     return seen
@@ -181,11 +186,10 @@ async def test_loads_have_the_settings_and_say_what_they_are_worth(
             " path text DEFAULT current_setting('search_path'))"
         )
     modes: list[tuple[str, str]] = []
-    real = trial_module.contents
 
     async def looking(session: Any, table: TableName, columns: Any) -> Any:
         modes.extend(await session.fetch(f"SELECT DISTINCT mode, path FROM {table.sql}"))
-        return await real(session, table, columns)
+        return await real_contents(session, table, columns)
 
     monkeypatch.setattr(trial_module, "contents", looking)
     wanted = {"synchronous_commit": "off", "search_path": '"a b", public'}
@@ -216,6 +220,33 @@ async def test_settings_that_no_session_can_have(
     assert not (tmp_path / "run").exists()
 
 
+async def test_settings_that_a_session_only_begins_with(dsn18: str, tmp_path: Path) -> None:
+    run = await swept(dsn18, tmp_path, server_settings={"log_connections": "all"})
+    assert {record.server_settings["log_connections"] for record in run.records} == {"all"}
+
+
+# --- poolers ------------------------------------------------------------------------------------
+
+
+async def test_through_a_pooler(pgbouncer: PgBouncer, tmp_path: Path) -> None:
+    told: list[str] = []
+    run = await swept(pgbouncer.dsn, tmp_path / "run", repeats=2, told=told)
+    assert len(run.trials) == 8
+    assert sum("a pooler keeps them" in text for text in told) == 1
+    assert ours(pgbouncer.direct_dsn) == []
+    with pytest.raises(ConfigError, match="connect past a pooler"):
+        await swept(pgbouncer.dsn, tmp_path / "no", server_settings={"work_mem": "8MB"})
+    assert not (tmp_path / "no").exists()
+
+
+async def test_a_pooler_that_drops_settings_in_silence(dsn18: str, tmp_path: Path) -> None:
+    with (
+        open_pgbouncer(dsn18, {"ignore_startup_parameters": "options"}) as bouncer,
+        pytest.raises(ConfigError, match="synchronous_commit=on, not with off"),
+    ):
+        await swept(bouncer.dsn, tmp_path, server_settings={"synchronous_commit": "off"})
+
+
 def test_settings_join_the_options_of_an_address() -> None:
     joined = with_settings("host=h options='-c jit=off'", {"work_mem": "64 MB"})
     assert psycopg.conninfo.conninfo_to_dict(joined) == {
@@ -231,7 +262,7 @@ def test_settings_join_the_options_of_an_address() -> None:
 async def test_round_trips_are_a_dimension(dsn: str, tmp_path: Path) -> None:
     grid = full_grid(["heart_rate"], ["copy"], ["psycopg", "asyncpg"], [50], [1], [0, 20])
     run = await swept(dsn, tmp_path, configurations=grid)
-    assert run.rtts_ms == (0, 20)
+    assert list(run.rtts_ms) == [0.0, 20.0]
     assert {record.trial_id for record in run.at(20).trials} == {
         "heart_rate/copy/psycopg/50/1/20ms#1",
         "heart_rate/copy/asyncpg/50/1/20ms#1",
@@ -274,6 +305,11 @@ async def test_a_role_that_owns_only_its_schema(ordinary: str, tmp_path: Path) -
     )
     assert len(run.trials) == 8
     assert any("CHECKPOINT is left out" in text for text in told)
+    for record in run.trials:
+        unknown = {name for name, value in record.observed.items() if value is None}
+        assert record.unobserved.keys() == unknown, "what it may not read is null with a reason"
+        assert (record.observed["wal_bytes"] or 0) > 0
+        assert (record.observed["heap_growth_bytes"] or 0) > 0
     assert ours(ordinary) == []
     with pytest.raises(ServerError, match="may not create tables in schema public"):
         await swept(ordinary, tmp_path / "c", scratch_schema="public")
@@ -302,3 +338,51 @@ async def test_a_table_is_copied_beside_itself_and_never_touched(
             "SELECT relname FROM pg_class WHERE relnamespace = 'own'::regnamespace"
         )
         assert all(str(row[0]).startswith("orders") for row in names)
+
+
+# --- on the command line ------------------------------------------------------------------------
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "batchbench", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=child_environment({"PYTHONPATH": str(Path(__file__).parents[1])}),
+    )
+
+
+def test_each_round_trip_has_advice_of_its_own(dsn18: str, tmp_path: Path) -> None:
+    grid = ("--profile", "sleep", "--strategy", "copy", "--chunk-size", "50", "--rows", "200")
+    words = ("sweep", *grid, "--rtt-ms", "0,3", "--repeats", "1", "--dsn", dsn18, "-o", "run")
+    done = command(*words, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    advice = json.loads(done.stdout)["round_trips"]
+    assert [part["rtt_ms"] for part in advice] == [0, 3]
+    assert [len(part["ranking"]) for part in advice] == [2, 2]
+    pooled = command("recommend", "run", cwd=tmp_path)
+    assert (pooled.returncode, pooled.stdout) == (2, "")
+    assert "0, 3 ms more" in pooled.stderr
+    one = command("recommend", "run", "--rtt-ms", "3", cwd=tmp_path)
+    assert (one.returncode, "1 trial" in one.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--table-state", "full"), "filled:N"),
+        (("--table-state", "filled:0"), "filled:N"),
+        (("--rtt-ms", "near"), "such as 0,1,5,20"),
+        (("--rtt-ms", "-1"), "from 0 to"),
+        (("--server-setting", "jit"), "name=value"),
+        (("--server-setting", "jit=on", "--server-setting", "jit=off"), "twice"),
+    ],
+)
+def test_conditions_that_cannot_be_are_one_sentence(
+    tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    done = command("sweep", "--dry-run", *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,12 +40,16 @@ from batchbench.harness import (
 )
 from batchbench.harness import run_sweep as run_sweep_apart
 from batchbench.harness import trial as trial_module
+from batchbench.harness.observe import OBSERVED
+from batchbench.harness.pace import spent_s
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.results import Run, load_run
+from batchbench.results import Run, TrialRecord, load_run, open_run
 from batchbench.servers import embedded_installation, open_cluster
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict, Payload, Target, find_strategy
 from batchbench.table import TableName, parse_table_name
+from tests.test_results import INFO
+from tests.test_results import record as made_up
 
 SETTINGS = Settings()
 run_sweep = functools.partial(run_sweep_apart, apart=False)  # quick, and open to monkeypatch
@@ -102,6 +107,12 @@ async def test_every_trial_is_recorded_and_verified(dsn: str, tmp_path: Path) ->
         assert record.rows == record.rows_verified == 500
         assert (record.strategy, record.chunks, record.goal_met) == ("yardstick", 1, False)
     for record in [record for record in run.records if record.kind != "yardstick"]:
+        assert record.observed.keys() == {*OBSERVED, "cpu_user_s", "cpu_system_s"}
+        unknown = {name for name, value in record.observed.items() if value is None}
+        assert record.unobserved.keys() == unknown
+        assert all(record.unobserved.values())
+        assert (record.observed["wal_bytes"] or 0) > 10 * 500
+        assert (record.observed["heap_growth_bytes"] or 0) > 10 * 500
         assert record.rows == record.rows_verified == 500
         assert (record.chunks, record.chunk_rows, record.writers) == (3, 200, 2)
         assert len(record.chunk_seconds) == 3
@@ -143,6 +154,33 @@ async def test_a_budget_ends_after_a_whole_block(dsn18: str, tmp_path: Path) -> 
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, budget_s=1.5, resume=True)
     assert 8 <= len(run.trials) < 400
     assert len(run.trials) % 4 == 0
+
+
+async def test_a_resumed_run_has_what_is_left_of_its_budget(dsn18: str, tmp_path: Path) -> None:
+    plan = SweepPlan(configurations=FOUR, rows=100, repeats=1_000, warmups=0, budget_s=1.5)
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path)
+    first = len(run.trials)
+    assert 4 <= first < 400
+    run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, resume=True)
+    assert len(run.trials) <= first + 4, "a block at least, and no more where nothing is left"
+    assert len({record.trial_id for record in run.trials}) == len(run.trials)
+
+
+def test_the_time_of_earlier_starts_is_told_from_their_trials(tmp_path: Path) -> None:
+    def at(second: int, number: int) -> TrialRecord:
+        when = f"2026-01-01T00:00:{second:02}.000+00:00"
+        return made_up(started_at=when, trial_id=f"sleep/copy/psycopg/50/1#{number}")
+
+    with open_run(tmp_path, INFO) as writer:  # created at 00:00:00
+        assert spent_s(writer) == 0
+        writer.append(at(3, 1))
+        writer.append(at(7, 2))
+        assert spent_s(writer) == 7
+    later = replace(INFO, created="2026-01-01T00:00:40+00:00")
+    with open_run(tmp_path, later, resume=True) as writer:
+        assert spent_s(writer) == 7
+        writer.append(at(45, 3))
+        assert spent_s(writer) == 12
 
 
 async def test_a_server_of_ours_is_restarted_between_epochs(tmp_path: Path) -> None:
@@ -237,7 +275,7 @@ class Faulty:
     def plan(self, target: Target) -> Any:
         plan = find_strategy("copy").plan(target)
 
-        async def write(session: Session, payload: Payload, *, full: bool, alone: bool) -> int:
+        async def write(session: Session, payload: Payload, *, full: bool, alone: bool) -> Any:
             if not full:
                 await session.run("SELECT 1 / 0")
             return await plan.write(session, payload, full=full, alone=alone)

@@ -16,6 +16,7 @@ from batchbench.results import (
     SCHEMA_VERSION,
     Environment,
     Migration,
+    Run,
     RunInfo,
     ServerInfo,
     TrialRecord,
@@ -135,6 +136,26 @@ def test_the_goal_is_10_000_rows_in_under_5_s_and_500_mb() -> None:
     assert meets_goal(2_000.1, 499.9)
     assert not meets_goal(2_000.0, 10.0)
     assert not meets_goal(9_999.0, 500.0)
+
+
+def test_a_run_is_read_by_round_trip() -> None:
+    near, far = record(1), record(2, rtt_ms=5.0)
+    yardstick = record(3, kind="yardstick", trial_id="yardstick:sleep#1.1")
+    run = Run(Path("run"), INFO, (near, yardstick, far))
+    assert run.rtts_ms == (0.0, 5.0)
+    assert run.at(5.0).records == (yardstick, far)
+    assert run.at(0.0).trials == (near,)
+    assert Run(Path("run"), INFO, ()).rtts_ms == (0.0,)
+
+
+@pytest.mark.parametrize(
+    "change", [{"table_state": "full"}, {"table_state": "filled:0"}, {"regime": "calm"}]
+)
+def test_conditions_that_no_sweep_has_are_left_out(tmp_path: Path, change: dict[str, str]) -> None:
+    stored(tmp_path, record(1, table_state="filled:10", regime="sustained"), record(2, **change))
+    run = load_run(tmp_path)
+    assert [one.repeat for one in run.records] == [1]
+    assert next(iter(change)) in run.warnings[0]
 
 
 # --- what is broken -----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def show_advice(run: Run, *, as_json: bool) -> Recommendation:
     for remark in advice.remarks:
         warn(remark)
     if as_json:
-        print_json(_as_dict(rows, advice))
+        print_json(advice_document(run))
         return advice
     for line in plain_lines(build_report(run).first):
         out.print(line, markup=False)
@@ -71,7 +71,9 @@ def _figures(row: RankingRow) -> tuple[str, ...]:
     )
 
 
-def _as_dict(rows: tuple[RankingRow, ...], advice: Recommendation) -> dict[str, object]:
+def advice_document(run: Run) -> dict[str, object]:
+    """What a run says, for machines. Raises InputError where it says nothing."""
+    rows, advice = ranking(run), recommend(run)
     return {
         "run_id": advice.run_id,
         "goal_met": advice.goal_met,

@@ -16,11 +16,13 @@ from batchbench.harness import (
     DEFAULT_ROWS,
     FEWEST_CHUNKS,
     MOST_BLOCKS,
+    PAIR_SD,
     Configuration,
     Subject,
     SweepPlan,
     default_plan,
     full_grid,
+    pair_sd,
     plan_from_document,
     plan_s,
     sized,
@@ -34,9 +36,6 @@ from batchbench.strategies import find_strategy
 from batchbench.table import parse_table_name
 
 _REPEATS = 3
-
-PAIR_SD = 0.15
-"""Spread of one pair's log ratio: 0.11-0.17 was measured (design.md, "Noise, measured")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +94,8 @@ def make_plan(
     repeats: int | None,
     epochs: int | None,
     budget_s: float | None,
-) -> tuple[SweepPlan, float | None]:
-    """The plan, and its budget. conditions: a plan whose other fields are to be taken over.
+) -> SweepPlan:
+    """The plan. conditions: a plan whose other fields are to be taken over.
 
     A plan of ours has chunks and blocks as the budget allows, and three epochs; a grid that was
     named runs as it was asked for.
@@ -111,16 +110,17 @@ def make_plan(
             configurations=ours.configurations,
             repeats=ours.repeats,
             epochs=epochs or ours.epochs,
+            budget_s=budget_s,
         )
-        return (replace(plan, rows=rows) if rows else sized(plan, budget_s)), budget_s
-    plan = replace(
+        return replace(plan, rows=rows) if rows else sized(plan, budget_s)
+    return replace(
         conditions,
         configurations=grid.configurations(labels, settings),
         repeats=repeats or (_REPEATS if budget_s is None else MOST_BLOCKS),
         epochs=epochs or 1,
         rows=rows or DEFAULT_ROWS,
+        budget_s=budget_s,
     )
-    return plan, budget_s
 
 
 def stored_plan(output: Path | None) -> tuple[Path, SweepPlan]:
@@ -182,29 +182,50 @@ def _rtt(text: str) -> float:
         ) from None
 
 
-def show_plan(plan: SweepPlan, budget_s: float | None) -> None:
-    """What would run, how long that takes, and what it could show."""
+def spread_of(folder: Path | None) -> float:
+    """The spread of pairs in a stored run, or the one that was measured. Raises ConfigError where
+    the run shows none, InputError where there is none.
+    """
+    if folder is None:
+        return PAIR_SD
+    found = pair_sd(load_run(folder))
+    if not found:
+        raise ConfigError(
+            f"--spread-of {folder}: the run has no two blocks in one epoch in which the same two"
+            " configurations ran, so it does not show how much loads vary"
+        )
+    return found
+
+
+def show_plan(plan: SweepPlan, spread: float) -> None:
+    """What would run, how long that takes, and what it could show. spread: of pairs."""
+    budget_s = plan.budget_s
     for configuration in plan.configurations:
         out.print(str(configuration), markup=False)
     blocks = f"{plan.repeats:,} blocks" if budget_s is None else f"blocks for {budget_s:,.0f} s"
     out.print(
         f"{len(plan.configurations)} configurations and {len(plan.tables)} yardsticks,"
         f" {plan.rows:,} rows a load, {blocks}, {plan.epochs} epochs;"
-        f" table {plan.table_state}, {plan.regime}",
+        f" table {plan.table_state}, {plan.regime}{_arriving(plan)}",
         markup=False,
     )
     pairs = plan.repeats if budget_s is None else _blocks_within(plan, budget_s)
     seconds = plan_s(replace(plan, repeats=pairs))
     loads = pairs * plan.block_size + plan.epochs * len(plan.warmup_trials())
     out.print(f"about {pairs:,} blocks, {loads:,} loads, {_time(seconds)}", markup=False)
-    smallest = detectable(PAIR_SD, pairs, plan.epochs)
+    smallest = detectable(spread, pairs, plan.epochs)
     shown = f"{smallest:.0%}" if smallest is not None else "none: six blocks are the least"
     out.print(
         "smallest difference between two configurations that this shows nine times in ten, where"
-        f" single pairs vary by {PAIR_SD:.0%}: {shown}",
+        f" single pairs vary by {spread:.0%}: {shown}",
         markup=False,
     )
     _show_thin(plan, pairs)
+
+
+def _arriving(plan: SweepPlan) -> str:
+    rate = plan.arrival_rows_per_s
+    return "" if rate is None else f", {rate:,.0f} rows/s arrive"
 
 
 def _show_thin(plan: SweepPlan, pairs: int) -> None:

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from batchbench.cli.advice import goal_exit_code, show_advice
-from batchbench.cli.console import err, out
+from batchbench.cli.advice import advice_document, goal_exit_code, show_advice
+from batchbench.cli.arrivals import show_keeping_up
+from batchbench.cli.console import err, out, print_json
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -30,6 +31,7 @@ from batchbench.cli.planned import (
     make_plan,
     server_settings,
     show_plan,
+    spread_of,
     stored_plan,
 )
 from batchbench.cli.progress import SweepProgress
@@ -37,6 +39,7 @@ from batchbench.cli.running import run_async
 from batchbench.cli.watching import both, watching
 from batchbench.drivers import CAPABILITIES
 from batchbench.harness import SweepPlan, configured, run_sweep
+from batchbench.recommend import recommend
 from batchbench.results import Run
 from batchbench.strategies import OnConflict, strategy_names
 
@@ -93,6 +96,13 @@ def sweep_command(
             " sustained: they are part of each load."
         ),
     ] = RegimeName.BURST,
+    arrival_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Rows a second that arrive, however fast they are written (an open loop): waits"
+            " are measured from the scheduled arrival."
+        ),
+    ] = None,
     server_setting: Annotated[
         list[str] | None,
         typer.Option(help="name=value for the load's sessions; may be repeated."),
@@ -129,6 +139,12 @@ def sweep_command(
             "--dry-run", help="Show the plan and the smallest difference it can show; run nothing."
         ),
     ] = False,
+    spread_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--spread-of", help="With --dry-run: a run that shows how much loads vary here."
+        ),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the report on loopback while the sweep runs.")
     ] = False,
@@ -174,8 +190,9 @@ def sweep_command(
             filled=filled_rows(table_state),
             regime=regime.value,
             server_settings=server_settings(server_setting or []),
+            arrival_rows_per_s=arrival_rate,
         )
-        plan, budget_s = make_plan(
+        plan = make_plan(
             grid,
             labels,
             settings,
@@ -186,7 +203,7 @@ def sweep_command(
             budget_s=budget_s,
         )
     if dry_run:
-        show_plan(plan, budget_s)
+        show_plan(plan, spread_of(spread_from))
         return 0
     with (
         server_to_measure(dsn, server, data_dir) as opened,
@@ -204,7 +221,7 @@ def sweep_command(
                 server_kind=opened.kind,
                 command=_command(),
                 resume=resume,
-                budget_s=budget_s,
+                budget_s=budget_s if resume else None,  # else the plan has it
                 assume_timezone=assume_timezone,
                 scratch_schema=scratch_schema,
                 restart=opened.cluster.restart if opened.cluster is not None else None,
@@ -219,13 +236,20 @@ def sweep_command(
 
 def _show(run: Run, *, as_json: bool) -> int:
     """The advice, for each round trip its own: what is best near may be worst far away."""
-    code = 0
-    for rtt_ms in run.rtts_ms:
-        if len(run.rtts_ms) > 1 and not as_json:
-            out.print(f"\nround trips of {rtt_ms:g} ms more", markup=False)
-        advice = show_advice(run.at(rtt_ms), as_json=as_json)
-        code = max(code, goal_exit_code(advice))
-    return code
+    if run.is_open_loop:
+        return show_keeping_up(run, as_json=as_json)
+    if len(run.rtts_ms) == 1:
+        return goal_exit_code(show_advice(run, as_json=as_json))
+    parts = {rtt_ms: run.at(rtt_ms) for rtt_ms in run.rtts_ms}
+    if as_json:
+        documents = [{"rtt_ms": rtt, **advice_document(part)} for rtt, part in parts.items()]
+        print_json({"run_id": run.info.run_id, "round_trips": documents})
+        return max(goal_exit_code(recommend(part)) for part in parts.values())
+    codes = []
+    for rtt_ms, part in parts.items():
+        out.print(f"\nround trips of {rtt_ms:g} ms more", markup=False)
+        codes.append(goal_exit_code(show_advice(part, as_json=False)))
+    return max(codes)
 
 
 def _command() -> list[str]:

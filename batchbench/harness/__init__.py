@@ -26,6 +26,7 @@ from batchbench.harness.progress import (
     SweepStarted,
     TrialEnded,
 )
+from batchbench.harness.spread import PAIR_SD, pair_sd
 from batchbench.harness.subject import Subject, profile_subject, table_subjects
 from batchbench.harness.surroundings import usable_cores
 from batchbench.harness.sweep import run_sweep
@@ -35,6 +36,7 @@ __all__ = [
     "DEFAULT_ROWS",
     "FEWEST_CHUNKS",
     "MOST_BLOCKS",
+    "PAIR_SD",
     "Configuration",
     "Footprint",
     "Preparing",
@@ -49,6 +51,7 @@ __all__ = [
     "configured",
     "default_plan",
     "full_grid",
+    "pair_sd",
     "plan_from_document",
     "plan_s",
     "profile_subject",

@@ -12,15 +12,16 @@ import os
 import sys
 import threading
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from batchbench.drivers import connect
 from batchbench.errors import BatchbenchError
-from batchbench.harness.client import DRIVER, LENGTH_BYTES, STOP_LIMIT_S, packed
+from batchbench.harness.brief import Brief, TrialLostError
+from batchbench.harness.client import LENGTH_BYTES, STOP_LIMIT_S, packed
 from batchbench.harness.letters import Said, read_letter
 from batchbench.harness.plan import Trial
-from batchbench.harness.trial import Brief, TrialLostError, TrialRunner
+from batchbench.harness.trial import TrialRunner, open_runner
 
 
 @dataclass(slots=True)
@@ -39,12 +40,17 @@ class _Line:
             self.answers.flush()
 
     def listen(self, working: asyncio.Task[None]) -> None:
-        """In a thread: hand on what is asked; at the end of it, end the work, or else all."""
-        while (message := self._read()) is not None:
-            self.loop.call_soon_threadsafe(self.messages.put_nowait, message)
-        self.loop.call_soon_threadsafe(working.cancel)
-        time.sleep(STOP_LIMIT_S)
-        os._exit(1)
+        """In a thread: hand on what is asked; at the end of it, end the work, or else all.
+
+        Also where a message cannot be read: who asks waits for an answer, and hears of the end.
+        """
+        try:
+            while (message := self._read()) is not None:
+                self.loop.call_soon_threadsafe(self.messages.put_nowait, message)
+        finally:
+            self.loop.call_soon_threadsafe(working.cancel)
+            time.sleep(STOP_LIMIT_S)
+            os._exit(1)
 
     def _read(self) -> Any:
         head = self.asked.read(LENGTH_BYTES)
@@ -58,20 +64,18 @@ async def _serve(line: _Line) -> None:
     """Answer until cancelled."""
     brief = await line.messages.get()
     assert isinstance(brief, Brief)
-    try:
-        session = await connect(DRIVER, brief.dsn)
-    except BatchbenchError as error:
-        line.say(Said(error=error))
-        return
-    try:
+    async with AsyncExitStack() as stack:
+        opening = open_runner(brief, lambda text: line.say(Said(notice=text)))
+        try:
+            runner = await stack.enter_async_context(opening)
+        except BatchbenchError as error:
+            line.say(Said(error=error))
+            return
         line.say(Said())
-        runner = TrialRunner(brief, session, lambda text: line.say(Said(notice=text)))
         while True:
             trial = await line.messages.get()
             assert isinstance(trial, Trial)
             line.say(await _answer(runner, trial))
-    finally:
-        await session.close()
 
 
 async def _answer(runner: TrialRunner, trial: Trial) -> Said:

@@ -11,27 +11,26 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchbench.config import child_environment
-from batchbench.drivers import Session, connect
+from batchbench.errors import ServerError
+from batchbench.harness.brief import Brief, TrialLostError
 from batchbench.harness.letters import Said, letter, read_letter
 from batchbench.harness.plan import Trial
-from batchbench.harness.trial import Brief, TrialLostError, TrialRunner
+from batchbench.harness.trial import Told, TrialRunner, open_runner
 from batchbench.results import TrialRecord
-
-DRIVER = "psycopg"
-"""Of the harness's own sessions."""
 
 LENGTH_BYTES = 8
 """In front of each message: its length, big-endian."""
 
+START_LIMIT_S = 120.0
+"""For a client to be ready: a Python that starts, and a connection."""
+
 STOP_LIMIT_S = 10.0
 """For a client to finish the chunks in flight."""
-
-Told = Callable[[str], None]
 
 
 class Client(Protocol):
@@ -49,11 +48,18 @@ class Client(Protocol):
 async def open_client(brief: Brief, notice: Told, *, apart: bool) -> Client:
     """A client. apart: in a process of its own. Raises ServerError where there is no server."""
     if not apart:
-        session = await connect(DRIVER, brief.dsn)
-        return _Here(TrialRunner(brief, session, notice), session)
+        open_here = AsyncExitStack()
+        return _Here(await open_here.enter_async_context(open_runner(brief, notice)), open_here)
     client = await _start(notice)
     try:
-        await client.ask(brief)
+        async with asyncio.timeout(START_LIMIT_S):
+            await client.ask(brief)
+    except TimeoutError as error:
+        await client.close()
+        raise ServerError(
+            f"the client process was not ready within {START_LIMIT_S:g} s: it starts a Python and"
+            " connects to the server; see that neither is held up"
+        ) from error
     except BaseException:
         await client.close()
         raise
@@ -63,13 +69,13 @@ async def open_client(brief: Brief, notice: Told, *, apart: bool) -> Client:
 @dataclass(frozen=True, slots=True)
 class _Here:
     runner: TrialRunner
-    session: Session
+    connections: AsyncExitStack
 
     async def run(self, trial: Trial) -> TrialRecord:
         return await self.runner.run(trial)
 
     async def close(self) -> None:
-        await self.session.close()
+        await self.connections.aclose()
 
 
 def packed(message: Brief | Trial | Said) -> bytes:

@@ -17,9 +17,9 @@ from pydantic import TypeAdapter
 from batchbench.casts import CastOptions
 from batchbench.config import Settings
 from batchbench.errors import ConfigError, InputError, ServerError, TableError
+from batchbench.harness.brief import Brief, Prepared, TrialLostError
 from batchbench.harness.plan import SweepPlan, Trial, plan_from_document
 from batchbench.harness.state import Privileges
-from batchbench.harness.trial import Brief, Prepared, TrialLostError
 from batchbench.harness.verify import Contents
 from batchbench.results import TrialRecord
 from batchbench.table import Table, TableName

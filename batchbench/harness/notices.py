@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from batchbench.harness.brief import Brief
 from batchbench.harness.planning import FEWEST_CHUNKS
 from batchbench.harness.progress import SweepEvent, SweepListener, SweepNotice
 from batchbench.harness.state import WEAK_COMMITS
-from batchbench.harness.trial import Brief
 from batchbench.results import Run, TrialRecord
 from batchbench.stats import FEWEST_PAIRS
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
+from datetime import datetime
 
 from batchbench.harness.plan import SweepPlan
+from batchbench.results import RunWriter
+
+EPOCH_S = 3.0
+"""For the server's restart and a new client process."""
 
 _RESERVE = 1.1  # a block must fit into a budget with a tenth to spare
 
@@ -34,9 +40,9 @@ class Clock:
             return float("inf")
         return self.budget_s - (time.perf_counter() - self.started_s)
 
-    def fits(self, load_count: int) -> bool:
-        """Whether so many loads end within the budget."""
-        return self.need_s(load_count) * _RESERVE <= self.left_s()
+    def fits(self, load_count: int, besides_s: float = 0.0) -> bool:
+        """Whether so many loads end within the budget, with some time besides."""
+        return self.need_s(load_count) * _RESERVE + besides_s <= self.left_s()
 
     def blocks(self, most: int, block_size: int, before: int) -> int:
         """How many of `most` blocks will follow `before` loads, as far as can be told."""
@@ -44,6 +50,17 @@ class Clock:
             return most
         spare_s = self.left_s() - self.need_s(before)
         return max(0, min(most, int(spare_s / (self.need_s(block_size) * _RESERVE))))
+
+
+def spent_s(writer: RunWriter) -> float:
+    """Wall time of earlier starts of a run, each to the beginning of its last trial."""
+    begun = [datetime.fromisoformat(one.at) for one in (writer.info.sitting, *writer.info.resumed)]
+    spent = dict.fromkeys(begun, 0.0)
+    for record in writer.records:
+        at = datetime.fromisoformat(record.started_at)
+        start = begun[max(0, bisect_right(begun, at) - 1)]
+        spent[start] = max(spent[start], (at - start).total_seconds())
+    return sum(spent.values())
 
 
 @dataclass(slots=True)
@@ -55,10 +72,17 @@ class Epochs:
     begun: int = 1
 
     def is_over(self, block: int) -> bool:
-        """Whether the blocks of this epoch were run; block: the last one."""
-        if self.begun >= self.plan.epochs:
+        """Whether the blocks of this epoch were run; block: the last one.
+
+        Also where another block would leave too little of the budget for one in each later epoch.
+        """
+        later = self.plan.epochs - self.begun
+        if later <= 0:
             return False
         share = block / self.plan.repeats
         if self.clock.budget_s is not None:
             share = max(share, 1 - self.clock.left_s() / self.clock.budget_s)
-        return share >= self.begun / self.plan.epochs
+        size, warmups = self.plan.block_size, len(self.plan.warmup_trials())
+        loads = size + later * (size + warmups)
+        fits = self.clock.fits(loads, later * EPOCH_S)
+        return share >= self.begun / self.plan.epochs or not fits

@@ -15,6 +15,7 @@ from batchbench.strategies import OnConflict
 
 DEFAULT_ROWS = 10_000
 MOST_RTT_MS = 10_000.0
+MOST_ROWS_PER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,10 @@ class SweepPlan:
     trials, for each table, strategy, driver and round trip, in each epoch. epochs: what the blocks
     are spread over; each has a fresh client process, and a fresh server where it is ours to
     restart: one life is one sample.
+    budget_s: of wall time, for all starts of the run together: no block begins that does not fit.
     filled: rows in the table before each load. regime: whether VACUUM and CHECKPOINT are kept
     outside the clock or are part of it. server_settings: of the load's sessions, by name.
+    arrival_rows_per_s: rows arrive at this rate (open loop); None: all are there at once.
     on_conflict, transaction: as the engine takes them.
     """
 
@@ -90,6 +93,8 @@ class SweepPlan:
     filled: int = 0
     regime: Regime = "burst"
     server_settings: Mapping[str, str] = field(default_factory=dict)
+    arrival_rows_per_s: float | None = None
+    budget_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.configurations:
@@ -106,6 +111,20 @@ class SweepPlan:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be {least} or more")
+        if self.arrival_rows_per_s is not None:
+            self._check_arrivals(self.arrival_rows_per_s)
+
+    def _check_arrivals(self, rows_per_s: float) -> None:
+        if not 0 < rows_per_s <= MOST_ROWS_PER_S:
+            raise ConfigError(
+                f"an arrival rate of {rows_per_s:g} rows/s: it must be above 0, and at most"
+                f" {MOST_ROWS_PER_S:,.0f}"
+            )
+        if self.transaction != "chunk":
+            raise ConfigError(
+                "rows that arrive at a rate are committed by the chunk, so that each chunk's wait"
+                " is known: use transaction chunk"
+            )
 
     @property
     def table_state(self) -> str:

@@ -9,6 +9,7 @@ from itertools import product
 from batchbench.config import METRIC_TABLES, Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.engine.plan import DEFAULT_DRIVER
+from batchbench.harness.pace import EPOCH_S
 from batchbench.harness.plan import DEFAULT_ROWS, Configuration, SweepPlan, yardstick_of
 from batchbench.stats import FEWEST_PAIRS
 
@@ -39,7 +40,6 @@ _LOAD_S = 0.11
 _ROWS_PER_S: Mapping[str, float] = {"values": 80_000, "unnest": 110_000}
 _OTHER_ROWS_PER_S = 200_000.0
 _FILLING_ROWS_PER_S = 200_000.0
-_EPOCH_S = 3.0
 _ROUND_TRIPS_A_LOAD = 12
 _ROUND_TRIPS_A_CHUNK = 2
 
@@ -135,7 +135,7 @@ def plan_s(plan: SweepPlan) -> float:
     loads = [trial.configuration for trial in plan.warmup_trials()] * plan.epochs
     block = [*plan.configurations, *map(yardstick_of, plan.tables)]
     warm_s = sum(load_s(c, plan) for c in loads)
-    return plan.epochs * _EPOCH_S + warm_s + plan.repeats * sum(load_s(c, plan) for c in block)
+    return plan.epochs * EPOCH_S + warm_s + plan.repeats * sum(load_s(c, plan) for c in block)
 
 
 def load_s(configuration: Configuration, plan: SweepPlan) -> float:
@@ -144,4 +144,7 @@ def load_s(configuration: Configuration, plan: SweepPlan) -> float:
     chunks = -(-plan.rows // configuration.chunk_size) / configuration.parallelism
     round_trips = _ROUND_TRIPS_A_LOAD + _ROUND_TRIPS_A_CHUNK * chunks
     delayed_s = round_trips * configuration.rtt_ms / 1e3
-    return _LOAD_S + plan.rows / rows_per_s + plan.filled / _FILLING_ROWS_PER_S + delayed_s
+    loading_s = plan.rows / rows_per_s + delayed_s
+    if plan.arrival_rows_per_s is not None and configuration.strategy != "yardstick":
+        loading_s = max(loading_s, plan.rows / plan.arrival_rows_per_s)
+    return _LOAD_S + loading_s + plan.filled / _FILLING_ROWS_PER_S

@@ -12,9 +12,9 @@ from batchbench.drivers import Session
 from batchbench.engine import load
 from batchbench.engine.plan import plan_table
 from batchbench.errors import InputError
+from batchbench.harness.brief import Brief, Prepared
 from batchbench.harness.scratch import Scratch
 from batchbench.harness.subject import Subject, rows_of
-from batchbench.harness.trial import Brief, Prepared
 from batchbench.harness.verify import contents, read_encoded, write_reference
 from batchbench.sources import open_source
 from batchbench.table import Table, TableName, quote

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from batchbench.drivers import Session, connect
 from batchbench.drivers.address import effective, parameters
-from batchbench.errors import ConfigError, ServerError
+from batchbench.errors import ConfigError, ServerError, WriteError
 from batchbench.table import Table, TableName, quote
 
 # Those that a session of ours sets itself: what is asked for would be lost in silence.
@@ -70,6 +70,26 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
+async def _had(session: Session, name: str, value: str) -> str:
+    """The value as the server prints it. Raises ConfigError where the session began without it."""
+    has = (await session.fetch("SELECT pg_catalog.current_setting($1::text)", name))[0][0]
+    # As the server prints it. Local: behind a pooler the next statement may be another client's.
+    sql = "SELECT pg_catalog.set_config($1::text, $2::text, true)"
+    try:
+        wanted = (await session.fetch(sql, name, value))[0][0]
+    except WriteError as error:  # some can only be had from a connection's start on
+        if error.fate_unknown:
+            raise
+        await session.rollback()
+        return str(has)
+    if has != wanted:
+        raise ConfigError(
+            f"a session began with {name}={has}, not with {value}: something between here and the"
+            " server, such as a pooler, drops settings; connect past it"
+        )
+    return str(has)
+
+
 async def check_settings(driver: str, dsn: str, settings: Mapping[str, str]) -> dict[str, str]:
     """The settings as the server prints them. Raises ConfigError where a session cannot have them.
 
@@ -89,10 +109,9 @@ async def check_settings(driver: str, dsn: str, settings: Mapping[str, str]) -> 
         names = ", ".join(f"{name}={value}" for name, value in settings.items())
         raise ConfigError(
             f"a session with the server settings {names} cannot be had: {error}; name settings that"
-            " this role may SET"
+            " this role may SET, and connect past a pooler"
         ) from error
     try:
-        sql = "SELECT pg_catalog.current_setting($1::text)"
-        return {name: str((await session.fetch(sql, name))[0][0]) for name in settings}
+        return {n: await _had(session, n, value) for n, value in settings.items()}
     finally:
         await session.close()

@@ -16,13 +16,15 @@ from batchbench.casts import CastOptions
 from batchbench.config import Settings
 from batchbench.drivers import Session, connect
 from batchbench.errors import BatchbenchError, ConfigError, ServerError
-from batchbench.harness.client import DRIVER, Client, open_client
+from batchbench.harness.brief import Brief, TrialLostError
+from batchbench.harness.client import Client, open_client
 from batchbench.harness.notices import Once, said_at_end, said_at_start
 from batchbench.harness.observe import delayed
-from batchbench.harness.pace import Clock, Epochs
+from batchbench.harness.pace import Clock, Epochs, spent_s
 from batchbench.harness.plan import Configuration, SweepPlan, Trial
 from batchbench.harness.preparing import prepare
 from batchbench.harness.progress import Preparing, SweepListener, SweepStarted, TrialEnded
+from batchbench.harness.recording import lost_record
 from batchbench.harness.scratch import Scratch
 from batchbench.harness.state import check_settings, privileges_of, with_settings
 from batchbench.harness.subject import Subject, profile_subject
@@ -32,7 +34,7 @@ from batchbench.harness.surroundings import (
     this_environment,
     this_server,
 )
-from batchbench.harness.trial import Brief, TrialLostError, lost_record
+from batchbench.harness.trial import DRIVER
 from batchbench.results import Run, RunInfo, RunWriter, TrialRecord, load_run, open_run
 
 _MOST_LOSSES = 2
@@ -61,8 +63,9 @@ async def run_sweep(
 
     subjects: the tables by the plan's labels; labels without one are metrics of the profile.
     resume: go on with the run that is in `output`; its trials are not repeated.
-    budget_s: stop after the last whole block that fits, counted from this start; at least one
-    block is measured. assume_timezone: what times without one mean, as in `CastOptions`.
+    budget_s: of this start: it ends after the last whole block that fits; at least one block is
+    measured. None: what earlier starts left of the plan's. assume_timezone: what times without one
+    mean, as in `CastOptions`.
     restart: restarts the server between epochs, where it is ours. A resumed run begins a new epoch.
     scratch_schema: a schema that is there, to work in; without it one is made.
     apart: whether trials run in a client process of their own, a fresh one in each epoch; else in
@@ -78,6 +81,7 @@ async def run_sweep(
     """
     emit = Once(on_progress)
     chosen = _chosen(plan, subjects)
+    _check_arrivals(plan, trial_timeout_s)
     started_s = time.perf_counter()
     async with AsyncExitStack() as stack:
         session = await connect(DRIVER, dsn)
@@ -102,6 +106,8 @@ async def run_sweep(
             brief.options(configuration)
         info = await _run_info(session, plan, settings, server_kind, command)
         writer = stack.enter_context(open_run(output, info, resume=resume))
+        if budget_s is None and plan.budget_s is not None:
+            budget_s = max(0.0, plan.budget_s - spent_s(writer))
         clock = Clock(started_s, budget_s)
         clients = _Clients(brief, emit.notice, restart, apart)
         sweep = _Sweep(clients, writer, emit, clock, Epochs(plan, clock))
@@ -136,6 +142,16 @@ def _chosen(plan: SweepPlan, subjects: Sequence[Subject]) -> list[Subject]:
     if unused:
         raise ConfigError(f"the plan measures nothing of table {unused[0]}")
     return chosen
+
+
+def _check_arrivals(plan: SweepPlan, limit_s: float) -> None:
+    """Raises ConfigError where the rows of one load arrive for longer than it may take."""
+    rate = plan.arrival_rows_per_s
+    if rate is not None and plan.rows / rate >= limit_s:
+        raise ConfigError(
+            f"{plan.rows:,} rows at {rate:g} rows/s arrive for {plan.rows / rate:,.0f} s, and a"
+            f" load may take {limit_s:g} s; take fewer --rows, or a higher --arrival-rate"
+        )
 
 
 async def _run_info(
@@ -181,16 +197,17 @@ class _Clients:
     async def open(self) -> None:
         """A client for the epoch of the brief.
 
-        Raises ServerError where the server stays away for too long.
+        Raises ServerError where the server stays away, or no client process starts, for too long.
         """
         until_s = time.perf_counter() + self.brief.settings.reconnect_timeout_s
         while True:
             try:
                 self.client = await open_client(self.brief, self.notice, apart=self.apart)
                 return
-            except ServerError as error:
-                if error.lasting or time.perf_counter() > until_s:
-                    raise
+            except (ServerError, TrialLostError) as error:
+                failure = error if isinstance(error, ServerError) else ServerError(str(error))
+                if failure.lasting or time.perf_counter() > until_s:
+                    raise failure from error
                 await asyncio.sleep(_AGAIN_S)
 
     async def next(self, *, server: bool) -> None:

@@ -10,6 +10,7 @@ derived on reading. Neither file holds a connection string, a host or a row's va
 1,000,000 bytes.
 """
 
+from batchbench.results.arrivals import KeepingUp, keeping_up
 from batchbench.results.reading import MIGRATIONS, Migration, load_run
 from batchbench.results.records import (
     GOAL_PEAK_RSS_MB,
@@ -34,6 +35,7 @@ __all__ = [
     "P99_CHUNKS",
     "SCHEMA_VERSION",
     "Environment",
+    "KeepingUp",
     "Migration",
     "Regime",
     "Run",
@@ -42,6 +44,7 @@ __all__ = [
     "ServerInfo",
     "Sitting",
     "TrialRecord",
+    "keeping_up",
     "load_run",
     "meets_goal",
     "open_run",

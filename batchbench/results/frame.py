@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _CATEGORIES = ("run_id", "kind", "table", "strategy", "driver", "status", "table_state", "regime")
-_NO_COLUMNS = ("observed", "unobserved")
-_LISTS = ("chunk_seconds", "rows_by_second")
+_NO_COLUMNS = ("observed", "unobserved", "waits")
+_LISTS = ("chunk_seconds", "rows_by_second", "arrival_seconds", "behind_seconds")
 _DERIVED = ("p50_s", "p95_s", "p99_s", "max_s", "usable")
 _FORMATS = ("csv", "parquet")
 
@@ -25,8 +25,8 @@ def load(path: Path | str) -> DataFrame:
     """One run as a frame, one row a trial (warm-ups too: see `kind`).
 
     Columns: run_id, then those of `TrialRecord` (server_settings as "name=value" with commas,
-    `unobserved` left out), then p50_s, p95_s, p99_s, max_s and usable, then what was observed.
-    Figures that were not measured are NaN, counts then of type Int64.
+    `unobserved` and `waits` left out), then p50_s, p95_s, p99_s, max_s and usable, then what was
+    observed. Figures that were not measured are NaN, counts then of type Int64.
     Raises InputError where there is no run.
     """
     return frame(load_run(Path(path)))

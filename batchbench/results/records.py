@@ -51,7 +51,12 @@ class TrialRecord:
     cpu_s: of the client process, user and system. peak_rss_mb, rss_before_mb: its memory.
     rtt_ms: what each round trip took more than the network's own. table_state: before the load,
     "empty" or "filled:N" with N rows. server_settings: of the load's sessions, by name.
+    arrival_rows_per_s: None where rows were there from the start (closed loop). Else they arrived
+    at this rate, whether the load kept up or not (open loop). Then, in the order of arrival:
+    arrival_seconds: of each chunk, from the scheduled arrival of its first row to its commit;
+    behind_seconds: of each chunk, how long after its last row had arrived the load could take it.
     observed: figures by metric (see harness.observe); None is not known, and `unobserved` says why.
+    waits: share of its backends' time by "Type:Event" or "running", the largest first.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -90,8 +95,12 @@ class TrialRecord:
     regime: Regime = "burst"
     server_settings: Mapping[str, str] = field(default_factory=dict)
     rows_by_second: tuple[_Count, ...] = ()
+    arrival_rows_per_s: _Amount | None = None
+    arrival_seconds: tuple[_Amount, ...] = ()
+    behind_seconds: tuple[_Amount, ...] = ()
     observed: Mapping[str, float | None] = field(default_factory=dict)
     unobserved: Mapping[str, str] = field(default_factory=dict)
+    waits: Mapping[str, _Amount] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -100,24 +109,31 @@ class TrialRecord:
         return self.status == "ok" and verified and bool(self.rows_per_s)
 
     @property
+    def latencies_s(self) -> tuple[float, ...]:
+        """Of every chunk: of an open loop from the scheduled arrival, so that a load that falls
+        behind shows it; else from the moment a writer took the chunk.
+        """
+        return self.chunk_seconds if self.arrival_rows_per_s is None else self.arrival_seconds
+
+    @property
     def p50_s(self) -> float | None:
         """Median latency of a chunk."""
-        return _percentile(self.chunk_seconds, 0.50)
+        return _percentile(self.latencies_s, 0.50)
 
     @property
     def p95_s(self) -> float | None:
         """95th percentile of the chunks' latency."""
-        return _percentile(self.chunk_seconds, 0.95)
+        return _percentile(self.latencies_s, 0.95)
 
     @property
     def p99_s(self) -> float | None:
         """99th percentile of the chunks' latency; None under 500 chunks: then show `max_s`."""
-        return _percentile(self.chunk_seconds, 0.99) if self.chunks >= P99_CHUNKS else None
+        return _percentile(self.latencies_s, 0.99) if self.chunks >= P99_CHUNKS else None
 
     @property
     def max_s(self) -> float | None:
         """Latency of the slowest chunk."""
-        return max(self.chunk_seconds, default=None)
+        return max(self.latencies_s, default=None)
 
 
 def _percentile(values: Sequence[float], share: float) -> float | None:
@@ -210,6 +226,11 @@ class Run:
     def trials(self) -> tuple[TrialRecord, ...]:
         """The records without warm-ups and yardsticks."""
         return tuple(record for record in self.records if record.kind == "trial")
+
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether its rows arrived at a rate of their own (see `results.arrivals`)."""
+        return any(record.arrival_rows_per_s is not None for record in self.trials)
 
     @property
     def rtts_ms(self) -> tuple[float, ...]:

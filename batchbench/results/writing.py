@@ -125,9 +125,9 @@ def _resume(folder: Path, info: RunInfo) -> RunWriter:
         raise ConfigError(f"{folder} was begun by an older batchbench; start a new run")
     stored = load_run(folder)
     plan = _as_stored(info.plan)
-    if stored.info.plan != plan:
+    if _difference(stored.info.plan, plan):
         raise ConfigError(
-            f"{folder} was made by another plan ({_difference(stored.info.plan, plan)});"
+            f"{folder} was made by another plan (other {_difference(stored.info.plan, plan)});"
             " repeat its options, or name another folder"
         )
     resumed = replace(stored.info, resumed=(*stored.info.resumed, info.sitting))
@@ -143,8 +143,8 @@ def _as_stored(plan: Mapping[str, Any]) -> Any:
 
 
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    names = [n for n in {**stored, **wanted} if stored.get(n) != wanted.get(n)]
-    return "other " + ", ".join(names)
+    """The names of what differs; what only a newer batchbench plans is None in older runs."""
+    return ", ".join(n for n in {**stored, **wanted} if stored.get(n) != wanted.get(n))
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -32,6 +32,7 @@ from batchbench.harness.observe.sampler import (
     open_sampler,
 )
 from batchbench.harness.observe.server import (
+    GONE_LIMIT_S,
     LIMIT_S,
     Reading,
     ServerCounters,
@@ -135,6 +136,7 @@ class Observer:
     sampler: Sampler
     _counters: ServerCounters | None = None
     _place: procfs.Place = field(default_factory=procfs.Place)
+    _pooled: bool = False  # connections outlive their load; they are not waited for again
 
     def tagged(self, dsn: str) -> str:
         """The same address, for the load: its backends are known by their application_name."""
@@ -198,8 +200,10 @@ class Observer:
         counters = self._counters
         if counters is None:
             raise AssertionError("there was a reading before, so there is a connection")
-        remark = await until_reported(counters.session, self.tag)
+        limit_s = 0.0 if self._pooled else GONE_LIMIT_S
+        remark = await until_reported(counters.session, self.tag, limit_s)
         found.remarks += [remark] if remark else []
+        self._pooled = bool(remark)
         after_s = self._cpu_s()
         if before.cpu_s is not None and after_s is not None:
             found.add({"server_cpu_s": max(after_s - before.cpu_s, 0.0)}, {})

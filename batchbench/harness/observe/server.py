@@ -35,7 +35,7 @@ LIMIT_S = 30.0
 MOST_BLOAT_BYTES = 256 << 20
 """Above that, reading a whole table to see its bloat would disturb what comes next."""
 
-_GONE_LIMIT_S = 2.0
+GONE_LIMIT_S = 2.0
 _GONE_POLL_S = 0.002
 _PRIVILEGE = "42501"
 _STAY = (
@@ -147,7 +147,7 @@ SELECT count(*)::text FROM pg_catalog.pg_stat_activity WHERE application_name = 
 """
 
 
-async def until_reported(session: Session, tag: str, limit_s: float = _GONE_LIMIT_S) -> str:
+async def until_reported(session: Session, tag: str, limit_s: float = GONE_LIMIT_S) -> str:
     """Wait until no backend has this application_name. Returns a remark where some stay.
 
     Raises WriteError.
