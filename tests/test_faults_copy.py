@@ -118,3 +118,24 @@ async def test_what_the_server_said_last_is_the_error(dsn18: str, driver: str) -
         await asking
     assert caught.value.sqlstate == "57P01"
     await session.close()
+
+
+async def test_a_last_word_between_statements_leaves_nothing_to_the_loop(dsn18: str) -> None:
+    """The server ends the session when nothing is asked of it; then a COPY is to begin."""
+    complaints: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    execute(dsn18, "CREATE TABLE t (note text)")
+    session: Any = await connect("asyncpg", dsn18)
+    await session.begin()
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0"
+    session._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+    with pytest.raises(WriteError) as caught:
+        await session.copy(TableName("t"), ["note"], Rows())
+    assert caught.value.failure is Failure.TRANSIENT
+    session.abort()
+    await session.close()
+    del session, caught
+    await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,13 +117,17 @@ class AsyncpgSession:
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         with _translated(self._connection):
             async with contextlib.aclosing(self._messages(stream)) as messages:
-                tag = await self._connection.copy_to_table(
-                    table.table,
-                    schema_name=table.schema,
-                    columns=list(columns),
-                    source=messages,
-                    format="binary",
-                )
+                try:
+                    tag = await self._connection.copy_to_table(
+                        table.table,
+                        schema_name=table.schema,
+                        columns=list(columns),
+                        source=messages,
+                        format="binary",
+                    )
+                except asyncpg.InternalClientError:
+                    self._take_forgotten()
+                    raise
         return _tag_rows(tag)
 
     async def _messages(self, stream: Pieces) -> AsyncGenerator[memoryview, None]:
@@ -171,6 +176,15 @@ class AsyncpgSession:
         """
         self._gone.set()
         self._protocol.resume_writing()
+
+    def _take_forgotten(self) -> None:
+        """Where the server's last word came between two statements, asyncpg cannot begin a COPY and
+        forgets the future of its answer: the event loop would complain of it. Nothing but the
+        protocol holds that future (tests/test_faults_copy.py).
+        """
+        for held in gc.get_referents(self._protocol):
+            if isinstance(held, asyncio.Future):
+                held.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     async def _prepare(self, statement: Statement) -> Any:
         prepared = self._prepared.get(statement.sql)
