@@ -427,3 +427,25 @@ async def test_server_errors_hold_no_values(dsn18: str, driver: str) -> None:
     assert "t_pkey" in str(failure.value)
     assert isinstance(failure.value.cause, WriteError)
     assert failure.value.cause.constraint == "t_pkey"
+
+
+async def test_an_event_counts_its_own_writers_rows(dsn18: str) -> None:
+    """Each chunk is on its way until both are: what one writes must not be told as the other's."""
+    execute(
+        dsn18,
+        "CREATE TABLE t (id int4, note text);"
+        "CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_advisory_xact_lock_shared(7); FOR i IN 1..1000 LOOP"
+        " EXIT WHEN (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7) > 1;"
+        " PERFORM pg_sleep(0.005); END LOOP; RETURN NULL; END $$;"
+        "CREATE TRIGGER meet AFTER INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION meet()",
+    )
+    events: list[Event] = []
+    await load(
+        open_source(numbered(200)),
+        {None: TableName("t")},
+        dsn18,
+        options(chunk_size=100, parallelism=2),
+        on_event=events.append,
+    )
+    assert [e.written for e in events if isinstance(e, ChunkWritten)] == [100, 100]

@@ -73,7 +73,6 @@ class Accounts:
     ) -> None:
         self.result = result
         self.acknowledged: list[Part] = []
-        self.written = 0  # rows that the server took so far, committed or not
         self._options = options
         self._dead_letter = dead_letter
         self._emit = emit
@@ -85,7 +84,6 @@ class Accounts:
 
     def wrote(self, span: Span, written: Written) -> None:
         """A span was written; it is not committed yet, and may have to be written again."""
-        self.written += written.row_count
 
     def committed(self, parts: Sequence[Part]) -> None:
         """A transaction was committed, now or by an earlier start."""

@@ -104,6 +104,7 @@ class ChunkWriter:
         self._chunks_open = 0
         self._prepared: set[ShapePlan] = set()
         self._retries = self._deaths = 0
+        self._written = 0  # rows that the server took from this writer so far, committed or not
         self._stale = self._careful = False
         self.recovered = False
         self.sent = False
@@ -114,7 +115,7 @@ class ChunkWriter:
 
     async def write(self, chunk: Chunk) -> None:
         """Write a chunk's rows and settle what became of them; commit a full transaction."""
-        started, before = time.perf_counter(), self._s.accounts.written
+        started, before = time.perf_counter(), self._written
         await self._s.accounts.take(chunk)
         for orphan in self._s.orphans.overtaken_by(chunk):
             await self._s.accounts.reject(orphan.span, orphan.error)
@@ -127,7 +128,7 @@ class ChunkWriter:
             await self.commit()
         seconds = time.perf_counter() - started
         self._s.accounts.took(seconds, byte_count)
-        written = self._s.accounts.written - before
+        written = self._written - before
         self._s.emit(
             ChunkWritten(chunk.table, chunk.location, len(chunk.rows), written, byte_count, seconds)
         )
@@ -212,6 +213,7 @@ class ChunkWriter:
                 )
             )
             self._at_savepoint = False
+        self._written += written.row_count
         self._s.accounts.wrote(span, written)
         if plan.guard:
             self._guards[plan.guard] = None

@@ -208,7 +208,6 @@ class TicketAccounts(Accounts):
         self._unknown.update(_spans(parts))
 
     def wrote(self, span: Span, written: Written) -> None:
-        super().wrote(span, written)
         duplicates = set(written.places)
         if not duplicates and id(span.chunk) not in self._named:
             return
