@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,14 @@ from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.plan import LoadOptions, LoadPlan, order_notice, plan_table
 from batchbench.engine.run import Run, Spans
-from batchbench.engine.writing import Surroundings
+from batchbench.engine.surroundings import Surroundings
 from batchbench.errors import ConfigError, TableError
 from batchbench.events import Event, Listener
 from batchbench.ledger import Ledger, Part
 from batchbench.preflight import sequence_notices, table_notices
-from batchbench.retry import retry_policy
 from batchbench.sources import Source
 from batchbench.strategies.once import create_keys_sql
-from batchbench.table import TableName
+from batchbench.table import Table, TableName
 
 LOADS_FOLDER = Path("results") / "loads"
 """Each load has a folder in it, made when there is something to put there."""
@@ -43,11 +41,7 @@ async def plan_load(
     """
     plans = {}
     for metric, name in tables.items():
-        table = await read_table(session, name)
-        if not table.may_insert:
-            raise TableError(
-                f"this role may not insert into table {table.name}; GRANT INSERT ON it first"
-            )
+        table = await read_writable(session, name)
         plans[metric] = plan_table(table, metric, options, load_id)
     plan = LoadPlan(options, plans)
     schema = source.schema()
@@ -61,6 +55,16 @@ async def plan_load(
         if (turns := order_notice(table_plan)) is not None:
             plan = plan.noting(turns)
     return plan
+
+
+async def read_writable(session: Session, name: TableName) -> Table:
+    """Read a table that rows are to go into. Raises TableError, also where this role may not."""
+    table = await read_table(session, name)
+    if not table.may_insert:
+        raise TableError(
+            f"this role may not insert into table {table.name}; GRANT INSERT ON it first"
+        )
+    return table
 
 
 async def load(
@@ -141,12 +145,9 @@ async def _prepare(
         dsn=dsn,
         load_id=load_id,
         accounts=accounts,
-        policy=retry_policy(options.settings),
         emit=emit,
         ledger=ledger,
         epoch=epoch,
-        asks_status=ledger is None and options.exactly_once in ("auto", "status"),
-        rng=random.Random(),  # noqa: S311 - jitter  # nosec B311
     )
     return Run(source, surroundings, session, dead_letter, _covered(parts, dead_letter))
 

@@ -13,7 +13,8 @@ from batchbench.drivers import Session, ahead, within
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.fate import look
 from batchbench.engine.lanes import Lanes
-from batchbench.engine.writing import ChunkWriter, Surroundings, reconnect
+from batchbench.engine.surroundings import Surroundings, reconnect
+from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import BatchbenchError, WriteError
 from batchbench.events import LoadEnded, LoadStarted, Notice
 from batchbench.ledger import Ledger

@@ -9,23 +9,20 @@ connection. A COMMIT whose answer was lost is settled before anything is sent ag
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from batchbench.drivers import Session, connect, read_table, within
-from batchbench.engine.accounts import Accounts, Span
+from batchbench.engine.accounts import Span
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status, wait_event
-from batchbench.engine.orphans import Orphans
-from batchbench.engine.plan import LoadPlan, ShapePlan
-from batchbench.errors import BatchbenchError, Failure, ServerError, TableError, WriteError
-from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Listener, Notice
-from batchbench.ledger import Ledger, Part
-from batchbench.retry import RetryPolicy
+from batchbench.engine.plan import ShapePlan
+from batchbench.engine.surroundings import Surroundings, reconnect
+from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
+from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Notice
+from batchbench.ledger import Part
 
 T = TypeVar("T")
 
@@ -43,41 +40,6 @@ _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
 _SAVEPOINT = "batchbench_span"
 _WEAK_MODES = ("off", "local", "remote_write")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all writers of a load share. ledger: None where there is none."""
-
-    plan: LoadPlan
-    dsn: str = field(repr=False)
-    load_id: str
-    accounts: Accounts
-    policy: RetryPolicy
-    emit: Listener
-    ledger: Ledger | None
-    epoch: int
-    asks_status: bool
-    rng: random.Random
-    orphans: Orphans = field(default_factory=Orphans)
-
-
-async def reconnect(surroundings: Surroundings) -> Session:
-    """A fresh connection, within a budget of its own that costs no retries.
-
-    Raises ServerError where the budget is spent, or where trying again cannot help.
-    """
-    policy, attempt = surroundings.policy, 0
-    deadline = time.monotonic() + policy.reconnect_s
-    while True:
-        try:
-            return await connect(surroundings.plan.options.driver_name, surroundings.dsn)
-        except ServerError as error:
-            attempt += 1
-            delay_s = policy.delay_s(attempt, surroundings.rng)
-            if error.lasting or time.monotonic() + delay_s > deadline:
-                raise
-            await asyncio.sleep(delay_s)
 
 
 class ChunkWriter:

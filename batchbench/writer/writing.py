@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +14,16 @@ import pyarrow as pa
 
 from batchbench.accounting import LoadResult
 from batchbench.config import Settings
-from batchbench.drivers import Session, connect, read_table, within
+from batchbench.drivers import Session, connect, within
 from batchbench.engine.lanes import Lanes
-from batchbench.engine.load import choose_ledger
+from batchbench.engine.load import choose_ledger, read_writable
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan, TablePlan, plan_table
-from batchbench.engine.writing import ChunkWriter, Surroundings
-from batchbench.errors import BatchbenchError, ConfigError, TableError
+from batchbench.engine.surroundings import Surroundings
+from batchbench.engine.writing import ChunkWriter
+from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.events import Event, Listener
 from batchbench.memory import Budget
-from batchbench.retry import retry_policy
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict
 from batchbench.table import TableName, parse_table_name
@@ -140,9 +139,7 @@ class Writer:
 
     async def _prepare(self, session: Session) -> None:
         options = self._options
-        table = await read_table(session, self._name)
-        if not table.may_insert:
-            raise TableError(f"this role may not insert into table {table.name}; GRANT INSERT")
+        table = await read_writable(session, self._name)
         named = options.on_conflict is not OnConflict.ERROR
         self._plan = replace(plan_table(table, None, options), names_rows=named)
         if named and self._plan.strategy not in ("copy", "optimistic"):
@@ -160,12 +157,9 @@ class Writer:
             dsn=self._dsn,
             load_id=load_id,
             accounts=self._accounts,
-            policy=retry_policy(options.settings),
             emit=self._emit,
             ledger=ledger,
             epoch=epoch,
-            asks_status=ledger is None and options.exactly_once in ("auto", "status"),
-            rng=random.Random(),  # noqa: S311 - jitter  # nosec B311
             orphans=Orphans(waits=False),
         )
 
