@@ -20,6 +20,8 @@ from batchbench.strategies import Payload
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 65_536
 
+_HASH_BYTES = 8
+
 # A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
 _MOST_CHUNK_BYTES = 256 << 20
 
@@ -34,7 +36,6 @@ class Chunk:
     faults: rows that do not fit the table, with the position in the shape's columns.
     payload: the rows that can be sent, encoded as one; None where there are none.
     altered: what the policies altered, and how often.
-    keys: a hash of the key of each row that can be sent; None where there is none to go by.
     """
 
     table: str
@@ -46,7 +47,6 @@ class Chunk:
     faults: tuple[tuple[int, Fault], ...]
     payload: Payload | None
     altered: Mapping[str, int]
-    keys: Hashes | None = None
 
     @property
     def row_count(self) -> int:
@@ -59,8 +59,8 @@ class Chunk:
         held = int(self.rows.nbytes) + sum(int(values.nbytes) for values in self.values)
         if self.payload is not None:
             held += self.payload.held_bytes
-        if self.keys is not None:
-            held += 2 * self.keys.nbytes  # and sorted, see lanes
+        if self.shape.keys:
+            held += _HASH_BYTES * self.row_count  # see lanes
         return held
 
     @property
@@ -105,8 +105,13 @@ class Chunk:
             faults=(),
             payload=None,
             altered={},
-            keys=None if self.keys is None else self.keys[sendable : sendable + 1],
         )
+
+    def hash_keys(self) -> Hashes | None:
+        """A hash of the key of each row that can be sent; None where there is none to go by.
+        Blocking; made when asked for, since one writer keeps the order without them.
+        """
+        return self.shape.hash_keys(self.values)
 
     def encode(self, offset: int, row_count: int) -> Payload:
         """Encode some of the rows that can be sent. Blocking."""
@@ -136,7 +141,6 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
         faults=tuple(faults),
         payload=payload,
         altered=cast.counts,
-        keys=shape.hash_keys(values),
     )
 
 

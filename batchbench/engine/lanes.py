@@ -40,8 +40,7 @@ class Lanes:
         """Wait for the chunks before this one that may share a key with it."""
         if chunk.shape.keys is None:
             return
-        hashes = await asyncio.to_thread(np.unique, chunk.keys) if chunk.keys is not None else None
-        place = _Place(chunk.table, hashes)
+        place = _Place(chunk.table, await asyncio.to_thread(_distinct, chunk))
         async with self._left:
             await self._left.wait_for(lambda: not any(map(place.meets, self._places.values())))
             self._places[id(chunk)] = place
@@ -51,3 +50,8 @@ class Lanes:
         async with self._left:
             if self._places.pop(id(chunk), None) is not None:
                 self._left.notify_all()
+
+
+def _distinct(chunk: Chunk) -> Hashes | None:
+    hashes = chunk.hash_keys()
+    return None if hashes is None else np.unique(hashes)

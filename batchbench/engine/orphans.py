@@ -8,6 +8,7 @@ import numpy as np
 
 from batchbench.engine.accounts import Span
 from batchbench.engine.chunks import Chunk
+from batchbench.engine.keys import Hashes
 from batchbench.errors import WriteError
 
 
@@ -37,10 +38,10 @@ class Orphans:
         chunk = span.chunk
         if not self.waits:
             return False
-        if chunk.shape.keys is not None and (
-            chunk.keys is None or np.count_nonzero(chunk.keys == chunk.keys[span.offset]) > 1
-        ):
-            return False
+        if chunk.shape.keys is not None:
+            hashes = chunk.hash_keys()
+            if hashes is None or np.count_nonzero(hashes == hashes[span.offset]) > 1:
+                return False
         self._held.append(Orphan(Span(chunk.only(span.offset), 0, 1), error))
         return True
 
@@ -51,12 +52,16 @@ class Orphans:
 
     def overtaken_by(self, chunk: Chunk) -> list[Orphan]:
         """Take those whose key may come again in a later chunk."""
-        overtaken = [orphan for orphan in self._held if _meets(orphan.span.chunk, chunk)]
+        if not self._held or not chunk.shape.keys:
+            return []
+        hashes = chunk.hash_keys()
+        overtaken = [orphan for orphan in self._held if _meets(orphan.span.chunk, chunk, hashes)]
         self._held = [orphan for orphan in self._held if orphan not in overtaken]
         return overtaken
 
 
-def _meets(orphan: Chunk, chunk: Chunk) -> bool:
-    if orphan.keys is None or chunk.keys is None or orphan.table != chunk.table:
+def _meets(orphan: Chunk, chunk: Chunk, hashes: Hashes | None) -> bool:
+    own = orphan.hash_keys()
+    if own is None or hashes is None or orphan.table != chunk.table:
         return False
-    return bool((chunk.keys == orphan.keys[0]).any())
+    return bool((hashes == own[0]).any())

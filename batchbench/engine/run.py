@@ -170,7 +170,8 @@ class Run:
             async for chunk in ahead(chunks):
                 if self._stopping:
                     break
-                await self._lanes.enter(chunk)
+                if self._options.writers > 1:  # one alone keeps the order anyway
+                    await self._lanes.enter(chunk)
                 if isinstance(self._options.transaction, int):
                     await self._make_room(chunk.held_bytes)
                 await self._budget.acquire(chunk.held_bytes)

@@ -106,6 +106,5 @@ def flush_of(pending: Pending, source: str, first_row: int) -> Flush:
         faults=(),
         payload=shape.encode(values),
         altered={},
-        keys=shape.hash_keys(values),
     )
     return Flush(chunk, shares, pending.byte_count)

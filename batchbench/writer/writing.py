@@ -277,7 +277,8 @@ class Writer:
             self._next_row += pending.row_count
             flush = await making
             self._accounts.shares.add(flush.shares)
-            await self._lanes.enter(flush.chunk)
+            if self._options.writers > 1:  # one alone keeps the order anyway
+                await self._lanes.enter(flush.chunk)
             await self._work.put(flush)
         for _ in range(self._options.writers):
             await self._work.put(None)
