@@ -1,0 +1,241 @@
+"""The options of `batchbench load`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from batchbench.errors import ConfigError
+from batchbench.sources import FORMATS
+from batchbench.strategies import OnConflict, strategy_names
+
+
+class OnReject(StrEnum):
+    """--on-reject"""
+
+    SKIP = "skip"
+    STOP = "stop"
+
+
+class Dedup(StrEnum):
+    """--dedup"""
+
+    FIRST = "first"
+    LAST = "last"
+
+
+class ExactlyOnce(StrEnum):
+    """--exactly-once"""
+
+    AUTO = "auto"
+    LEDGER = "ledger"
+    STATUS = "status"
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """--log-format"""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class NanPolicy(StrEnum):
+    """--nan"""
+
+    NAN = "nan"
+    NULL = "null"
+    ERROR = "error"
+
+
+class NulPolicy(StrEnum):
+    """--nul"""
+
+    REJECT = "reject"
+    STRIP = "strip"
+
+
+class Durability(StrEnum):
+    """--durability"""
+
+    FULL = "full"
+    RELAXED = "relaxed"
+
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Parquet, CSV, NDJSON or health JSON files, plain, .gz or .zst; - is standard input.",
+        metavar="FILE...",
+    ),
+]
+
+
+IntoTable = Annotated[
+    str | None,
+    typer.Option(help="Where the rows go: table or schema.table. Not for health JSON."),
+]
+
+
+Create = Annotated[
+    bool,
+    typer.Option(
+        help="Make the table where it is missing: the health profile's, or one of the file's"
+        " columns and types."
+    ),
+]
+
+
+FileFormat = Annotated[
+    str | None,
+    typer.Option("--format", help=f"Format of the files: {', '.join(FORMATS)}."),
+]
+
+Strategy = Annotated[str | None, typer.Option(help=f"auto, {', '.join(strategy_names())}.")]
+
+Driver = Annotated[str | None, typer.Option(help="asyncpg or psycopg.")]
+
+ChunkSize = Annotated[int | None, typer.Option(help="Rows a chunk.")]
+
+Parallelism = Annotated[
+    int | None,
+    typer.Option(help="Writers, each with a connection of its own."),
+]
+
+OnConflictOption = Annotated[
+    OnConflict,
+    typer.Option(help="What to do with a row whose unique key is there already."),
+]
+
+ConflictTarget = Annotated[
+    str | None,
+    typer.Option(help="Columns of the unique key that --on-conflict means, with commas."),
+]
+
+DedupOption = Annotated[
+    Dedup | None,
+    typer.Option(
+        help="Which of several rows of one key stays: first or last in the input. Without it,"
+        " what --on-conflict leaves: error rejects the later ones, nothing keeps the first,"
+        " update the last."
+    ),
+]
+
+Transaction = Annotated[
+    str,
+    typer.Option(help="What is committed together: chunk, batch (all or nothing), or N chunks."),
+]
+
+OnRejectOption = Annotated[
+    OnReject | None,
+    typer.Option(
+        help="What a row that cannot be loaded does: skip (it goes to the dead letter, the"
+        " others are committed) or stop. Default: skip, but stop under --transaction batch."
+    ),
+]
+
+MaxRejects = Annotated[
+    str | None,
+    typer.Option(help="Stop after more rejected rows than N, or P%."),
+]
+
+DeadLetter = Annotated[
+    Path | None,
+    typer.Option(
+        help="File for rejected rows, NDJSON. Default: results/loads/LOAD_ID/rejects.ndjson."
+    ),
+]
+
+RetryRejects = Annotated[
+    Path | None,
+    typer.Option(help="Load the rows of this dead letter, once mended, instead of files."),
+]
+
+ExactlyOnceOption = Annotated[
+    ExactlyOnce,
+    typer.Option(
+        help="How a COMMIT whose answer was lost is settled: by a ledger table, by the"
+        " transaction's status, or off. auto: the ledger where this role may have one."
+    ),
+]
+
+LedgerSchema = Annotated[str, typer.Option(help="Schema of the ledger's tables.")]
+
+Resume = Annotated[
+    str | None,
+    typer.Option(help="Go on with this load id: no row is written twice."),
+]
+
+DurabilityOption = Annotated[
+    Durability,
+    typer.Option(help="full: synchronous_commit is on, whatever server or role say."),
+]
+
+WaitLimitS = Annotated[
+    float,
+    typer.Option(help="Cut the connection of a statement that takes longer.", min=1),
+]
+
+NanOption = Annotated[
+    NanPolicy,
+    typer.Option(help="NaN in the data: nan keeps it, null, or error."),
+]
+
+NulOption = Annotated[
+    NulPolicy,
+    typer.Option(help="NUL characters in text, which PostgreSQL cannot hold: reject or strip."),
+]
+
+IgnoreColumns = Annotated[
+    str | None,
+    typer.Option(help="Columns of the files to leave out, with commas."),
+]
+
+AssumeTimezone = Annotated[
+    str | None,
+    typer.Option(help="Zone of times that bear none, such as Europe/Berlin."),
+]
+
+UserId = Annotated[
+    str | None,
+    typer.Option(help="The user of a health export, whose records name none."),
+]
+
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Of health JSON, load these metrics only, with commas."),
+]
+
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option(help="On standard error: text (a bar on a terminal), or json, a line an event."),
+]
+
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show casts, limits and plan; write nothing.")
+]
+
+
+def parse_max_rejects(text: str | None) -> int | float | None:
+    """A number of rows, or a share of them. Raises ConfigError."""
+    if text is None:
+        return None
+    number = text.removesuffix("%")
+    if not number.isascii() or not number.isdigit() or (text != number and int(number) > 100):
+        raise ConfigError(f"--max-rejects takes a number of rows or a percentage, not {text!r}")
+    return int(number) / 100 if text != number else int(number)
+
+
+def parse_transaction(text: str) -> Literal["chunk", "batch"] | int:
+    """What is committed together; a number: so many chunks. Raises ConfigError."""
+    if text == "chunk":
+        return "chunk"
+    if text == "batch":
+        return "batch"
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ConfigError(f"--transaction takes chunk, batch, or a number of chunks, not {text!r}")
