@@ -8,6 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import psycopg
+
 from batchbench.config import child_environment
 from batchbench.results import load_run
 
@@ -69,3 +71,15 @@ def test_the_report_follows_a_sweep(dsn18: str, tmp_path: Path) -> None:
             assert "batchbench" in answer.read().decode()
         process.stderr.read()
         assert process.wait(60) == 0
+
+
+def test_a_resume_names_the_tables_again(dsn18: str, tmp_path: Path) -> None:
+    with psycopg.connect(dsn18, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+    words = ("--dsn", dsn18, "-o", "run")
+    table = ("--table", "orders", "--strategy", "copy", "--driver", "psycopg", "--rows", "50")
+    done = sweep(*table, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused = sweep("--resume", *words, cwd=tmp_path)
+    assert (refused.returncode, "name it by --table" in refused.stderr) == (2, True)
+    assert sweep("--resume", "--table", "orders", *words, cwd=tmp_path).returncode == 0

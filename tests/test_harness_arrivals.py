@@ -189,6 +189,14 @@ def test_on_the_command_line(dsn18: str, tmp_path: Path) -> None:
         [*command, "--json"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     (row,) = json.loads(done.stdout)["keeping_up"]
+    refused = subprocess.run(
+        [*command[:3], "recommend", "other"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert (refused.returncode, "without --arrival-rate" in refused.stderr) == (2, True)
     assert (row["offered_rows_per_s"], row["skipped_rows"]) == (5_000, 0)
     assert load_run(tmp_path / "other").info.plan["arrival_rows_per_s"] == 5_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,8 @@ from batchbench.harness import (
     default_plan,
     full_grid,
     plan_from_document,
+    plan_s,
+    sized,
 )
 from batchbench.strategies import OnConflict
 
@@ -115,21 +118,50 @@ def test_values_that_no_setting_takes_are_refused(chunk_size: int, parallelism: 
         Configuration("sleep", "copy", "psycopg", chunk_size, parallelism)
 
 
+OURS = Settings(strategy="unnest", driver="asyncpg", parallelism=3, heart_rate_chunk_size=777)
+
+
 @pytest.mark.parametrize("cores", [1, 2, 16])
 def test_the_default_plan_measures_what_is_configured(cores: int) -> None:
-    settings = Settings(
-        strategy="unnest", driver="asyncpg", parallelism=3, heart_rate_chunk_size=777
-    )
-    plan = default_plan(cores, settings)
-    assert plan.rows == 10_000
+    plan = default_plan(cores, OURS)
     assert len(plan.tables) == 5
-    assert {(c.strategy, c.driver) for c in plan.configurations} == {
-        (strategy, driver)
-        for strategy in ("values", "unnest", "copy")
-        for driver in ("asyncpg", "psycopg")
-    }
+    assert {c.strategy for c in plan.configurations} == {"values", "unnest", "copy"}
+    assert {c.driver for c in plan.configurations} == {"asyncpg", "psycopg"}
     for table in plan.tables:
-        assert configured(table, settings) in plan.configurations
+        assert configured(table, OURS) in plan.configurations
     assert Configuration("heart_rate", "unnest", "asyncpg", 777, 3) in plan.configurations
-    # Three blocks and the warm-ups must fit into 100 s; a load took 0.1 s on 2 cores.
-    assert len(plan.configurations) * 3 + len(plan.warmup_trials()) <= 600
+    assert {c.parallelism for c in plan.configurations} == ({1, 3} if cores == 1 else {1, 2, 3})
+
+
+@pytest.mark.parametrize("budget_s", [60.0, 100.0, 600.0, 3_600.0, 36_000.0])
+@pytest.mark.parametrize("tables", [["sleep"], ["sleep", "activity", "workout"]])
+def test_plans_of_ours_have_enough_chunks(budget_s: float, tables: list[str]) -> None:
+    plan = sized(default_plan(2, OURS, tables=tables, budget_s=budget_s), budget_s)
+    own = {OURS.chunk_size(table) for table in tables}
+    few = {c.chunk_size for c in plan.configurations if plan.rows < 20 * c.chunk_size}
+    assert few <= own, "what the user has is measured as it is"
+    assert not few or budget_s < 3_600
+    assert plan_s(replace(plan, repeats=3)) <= max(budget_s, 100)
+
+
+def test_more_time_is_more_configurations_and_then_more_rows() -> None:
+    plans = [sized(default_plan(2, OURS, budget_s=s), s) for s in (100, 1_000, 3_600, 36_000)]
+    counts = [len(plan.configurations) for plan in plans]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+    assert plans[0].rows < plans[-1].rows == 20 * 8_000
+
+
+def test_round_trips_multiply_a_plan_of_ours() -> None:
+    near, far = (
+        {replace(c, rtt_ms=0.0) for c in default_plan(2, OURS, rtts_ms=rtts).configurations}
+        for rtts in ([0.0], [0.0, 5.0])
+    )
+    assert near == far
+    assert len(default_plan(2, OURS, rtts_ms=[0.0, 5.0]).configurations) == 2 * len(near)
+
+
+def test_rows_of_an_open_loop_are_those_of_seconds() -> None:
+    plan = replace(default_plan(2, OURS), arrival_rows_per_s=300.0)
+    assert sized(plan, 100).rows == 600
+    assert plan_s(replace(plan, rows=600)) > plan.block_size * 2 / 2

@@ -280,6 +280,14 @@ def test_resume_refuses_another_plan_and_changes_nothing(tmp_path: Path) -> None
     assert (tmp_path / "run.json").read_bytes() == before
 
 
+def test_resume_takes_a_run_of_a_plan_that_lacked_what_is_not_used(tmp_path: Path) -> None:
+    stored(tmp_path, record(1))
+    newer = {**INFO.plan, "arrival_rows_per_s": None, "sources": {}}
+    open_run(tmp_path, replace(INFO, plan=newer), resume=True).close()
+    with pytest.raises(ConfigError, match="other arrival_rows_per_s"):
+        open_run(tmp_path, replace(INFO, plan={**newer, "arrival_rows_per_s": 5.0}), resume=True)
+
+
 def test_resume_without_a_run_starts_one(tmp_path: Path) -> None:
     with open_run(tmp_path / "new" / "run", INFO, resume=True) as writer:
         assert writer.records == []

@@ -29,6 +29,7 @@ from batchbench.harness import (
     table_subjects,
     usable_cores,
 )
+from batchbench.profile import PROFILES
 from batchbench.results import load_run
 from batchbench.sources import open_source
 from batchbench.stats import FEWEST_PAIRS, detectable
@@ -108,6 +109,7 @@ def make_plan(
         plan = replace(
             conditions,
             configurations=ours.configurations,
+            rows=ours.rows,
             repeats=ours.repeats,
             epochs=epochs or ours.epochs,
             budget_s=budget_s,
@@ -123,11 +125,21 @@ def make_plan(
     )
 
 
-def stored_plan(output: Path | None) -> tuple[Path, SweepPlan]:
-    """The plan of the run to go on with. Raises ConfigError, InputError."""
+def stored_plan(output: Path | None, subjects: Sequence[Subject]) -> tuple[Path, SweepPlan]:
+    """The plan of the run to go on with. subjects: as named now, which must be those of the run.
+    Raises ConfigError, InputError.
+    """
     if output is None:
         raise ConfigError("--resume needs the --output folder of the run to go on with")
-    return output, plan_from_document(dict(load_run(output).info.plan))
+    plan = plan_from_document(dict(load_run(output).info.plan))
+    named = {subject.label for subject in subjects}
+    own = [label for label in plan.tables if label not in PROFILES]
+    if missing := [label for label in own if label not in named]:
+        raise ConfigError(
+            f"the run in {output} is of table {missing[0]}: name it by --table as at its start, and"
+            " its --source where it had one"
+        )
+    return output, plan
 
 
 def find_subjects(

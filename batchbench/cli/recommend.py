@@ -46,6 +46,11 @@ def recommend_command(
 
 def _at(run: Run, rtt_ms: float | None) -> Run:
     """The part of the run that is meant: what is best near may be worst far away."""
+    if run.is_open_loop:
+        raise ConfigError(
+            f"the rows of {run.folder} arrived at a rate of their own, so its speeds tell who keeps"
+            " up, not who is fastest; recommend from a sweep without --arrival-rate"
+        )
     if rtt_ms is None and len(run.rtts_ms) == 1:
         return run
     if rtt_ms not in run.rtts_ms:

@@ -173,7 +173,7 @@ def sweep_command(
     subjects = find_subjects(table, profile, source)
     labels = [subject.label for subject in subjects] or profile_metrics(profile)
     if resume:
-        folder, plan = stored_plan(output)
+        folder, plan = stored_plan(output, subjects)
     else:
         folder = output or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         grid = Grid(

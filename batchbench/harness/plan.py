@@ -79,6 +79,7 @@ class SweepPlan:
     filled: rows in the table before each load. regime: whether VACUUM and CHECKPOINT are kept
     outside the clock or are part of it. server_settings: of the load's sessions, by name.
     arrival_rows_per_s: rows arrive at this rate (open loop); None: all are there at once.
+    sources: by table, the fingerprint of the source of its rows; synthetic ones have none.
     on_conflict, transaction: as the engine takes them.
     """
 
@@ -95,6 +96,7 @@ class SweepPlan:
     server_settings: Mapping[str, str] = field(default_factory=dict)
     arrival_rows_per_s: float | None = None
     budget_s: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.configurations:

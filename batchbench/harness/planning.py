@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 from batchbench.config import METRIC_TABLES, Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.engine.plan import DEFAULT_DRIVER
 from batchbench.harness.pace import EPOCH_S
-from batchbench.harness.plan import DEFAULT_ROWS, Configuration, SweepPlan, yardstick_of
+from batchbench.harness.plan import Configuration, SweepPlan, yardstick_of
 from batchbench.stats import FEWEST_PAIRS
 
 DEFAULT_BUDGET_S = 100.0
@@ -21,9 +22,11 @@ FEWEST_CHUNKS = 20
 """Of a trial: fewer say more about how a load begins and ends than about its chunk size."""
 
 _EPOCHS = 3
+_ARRIVING_S = 2.0
 _MOST_ROWS = 1_000_000
-# Where the curve of each bends, at 10,000 rows: COPY gains up to the whole, VALUES is past its best
-# from 2,500 rows a statement.
+
+# Chunk sizes by strategy, each about where its curve bends. COPY gains up to 20,000 rows, VALUES is
+# past its best from 2,500 on.
 _CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "values": (1_000,),
     "unnest": (1_000, 5_000),
@@ -34,11 +37,13 @@ _FEWER_CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "unnest": (5_000,),
     "copy": (1_000, 5_000),
 }
+_SCREEN_CHUNK_SIZE = 2_000  # 20 of them are what two minutes have room for
+_SCREEN_VALUES_CHUNK_SIZE = 1_000
 
 # Of a load with its preparation and verification; measured on 2 cores, with a unique index.
-_LOAD_S = 0.11
-_ROWS_PER_S: Mapping[str, float] = {"values": 80_000, "unnest": 110_000}
-_OTHER_ROWS_PER_S = 200_000.0
+_LOAD_S = 0.14
+_ROWS_PER_S: Mapping[str, float] = {"values": 110_000, "unnest": 180_000}
+_OTHER_ROWS_PER_S = 270_000.0
 _FILLING_ROWS_PER_S = 200_000.0
 _ROUND_TRIPS_A_LOAD = 12
 _ROUND_TRIPS_A_CHUNK = 2
@@ -72,39 +77,61 @@ def default_plan(
     rtts_ms: Sequence[float] = (0.0,),
     budget_s: float = DEFAULT_BUDGET_S,
 ) -> SweepPlan:
-    """The plan of a sweep that names no configurations; `sized` gives it its rows.
+    """The plan of a sweep that names no configurations; `sized` fits its rows to the budget.
 
-    cores: of the machine. A single core gets one writer, others one and two. COPY also runs with
-    the chunk size that `settings` has for the table, and what `settings` says as a whole is among
-    the configurations. Where the budget is too short for a block of all in each epoch, what is
-    least likely to win is left out.
+    cores: of the machine. A single core gets one writer, others one and two. What `settings` says
+    is among the configurations, and COPY also runs with the chunk size that it has for the table.
+    The more the budget has room for, the fuller the grid; in any case rows are enough for
+    `FEWEST_CHUNKS` of each chunk size that is ours to choose.
     """
-    for thin in (False, True):
-        configurations = [
-            c for table in tables for c in _of_table(table, cores, settings, rtts_ms, thin=thin)
-        ]
+    for choose, largest in (
+        (partial(_grid, sizes=_CHUNK_SIZES), 5_000),
+        (partial(_grid, sizes=_FEWER_CHUNK_SIZES), 5_000),
+        (_screen, _SCREEN_CHUNK_SIZE),
+    ):
+        chosen = [c for table in tables for c in choose(table, 1 if cores < 2 else 2, settings)]
+        own = [configured(table, settings) for table in tables]
         plan = SweepPlan(
-            configurations=tuple(dict.fromkeys(configurations)), repeats=_EPOCHS, epochs=_EPOCHS
+            configurations=tuple(
+                replace(c, rtt_ms=rtt_ms)
+                for rtt_ms in rtts_ms
+                for c in dict.fromkeys([*chosen, *own])
+            ),
+            rows=FEWEST_CHUNKS * largest,
+            repeats=FEWEST_PAIRS,
+            epochs=_EPOCHS,
         )
         if plan_s(plan) <= budget_s:
             break
     return replace(plan, repeats=MOST_BLOCKS)
 
 
-def _of_table(
-    table: str, cores: int, settings: Settings, rtts_ms: Sequence[float], *, thin: bool
+def _grid(
+    table: str, writers: int, settings: Settings, *, sizes: Mapping[str, tuple[int, ...]]
 ) -> list[Configuration]:
-    writers = (1,) if cores < 2 else (1, 2)
-    sizes = _FEWER_CHUNK_SIZES if thin else _CHUNK_SIZES
-    found: list[Configuration] = []
-    for strategy, chunk_sizes in sizes.items():
-        own = (settings.chunk_size(table),) if strategy == "copy" else ()
-        # Fewer writers matter for what wins; COPY won on every server that we saw.
-        used = writers[-1:] if thin and not own else writers
-        found += full_grid(
-            [table], [strategy], list(CAPABILITIES), [*chunk_sizes, *own], used, rtts_ms
+    """Every driver and number of writers, with each of the sizes."""
+    own = {"copy": (settings.chunk_size(table),)}
+    drivers, all_writers = list(CAPABILITIES), list(range(1, writers + 1))
+    return [
+        configuration
+        for strategy, given in sizes.items()
+        for configuration in full_grid(
+            [table], [strategy], drivers, [*given, *own.get(strategy, ())], all_writers
         )
-    return found + [replace(configured(table, settings), rtt_ms=rtt) for rtt in rtts_ms]
+    ]
+
+
+def _screen(table: str, writers: int, settings: Settings) -> list[Configuration]:
+    """COPY, which won on every server that we saw, and what differs from it in one thing: the other
+    driver, one writer, the configured chunk size, another strategy.
+    """
+    sizes = [_SCREEN_CHUNK_SIZE, settings.chunk_size(table)]
+    return [
+        *full_grid([table], ["copy"], list(CAPABILITIES), sizes, [writers]),
+        *full_grid([table], ["copy"], [DEFAULT_DRIVER], sizes, [1]),
+        Configuration(table, "unnest", DEFAULT_DRIVER, _SCREEN_CHUNK_SIZE, writers),
+        Configuration(table, "values", DEFAULT_DRIVER, _SCREEN_VALUES_CHUNK_SIZE, writers),
+    ]
 
 
 def configured(table: str, settings: Settings) -> Configuration:
@@ -119,22 +146,24 @@ def configured(table: str, settings: Settings) -> Configuration:
 
 
 def sized(plan: SweepPlan, budget_s: float) -> SweepPlan:
-    """The same plan with rows for `FEWEST_CHUNKS` chunks a trial, as far as `FEWEST_PAIRS` blocks
-    fit into the budget; never fewer than `DEFAULT_ROWS`.
+    """A plan of `default_plan` with rows for `FEWEST_CHUNKS` chunks of every configuration, as far
+    as `FEWEST_PAIRS` blocks fit into the budget; never fewer than it had. Rows that arrive at a
+    rate are those of a few seconds.
     """
-    largest = max(c.chunk_size for c in plan.configurations)
-    wanted = min(max(FEWEST_CHUNKS * largest, DEFAULT_ROWS), _MOST_ROWS)
-    few = replace(plan, rows=DEFAULT_ROWS, repeats=FEWEST_PAIRS)
-    fixed_s, rows_s = plan_s(few), plan_s(replace(few, rows=2 * DEFAULT_ROWS)) - plan_s(few)
-    affordable = DEFAULT_ROWS + int((budget_s - fixed_s) / rows_s * DEFAULT_ROWS)
-    return replace(plan, rows=max(DEFAULT_ROWS, min(wanted, affordable // 1_000 * 1_000)))
+    if plan.arrival_rows_per_s is not None:
+        return replace(plan, rows=max(1, int(plan.arrival_rows_per_s * _ARRIVING_S)))
+    wanted = min(FEWEST_CHUNKS * max(c.chunk_size for c in plan.configurations), _MOST_ROWS)
+    few = replace(plan, repeats=FEWEST_PAIRS)
+    fixed_s, rows_s = plan_s(few), plan_s(replace(few, rows=2 * plan.rows)) - plan_s(few)
+    affordable = plan.rows + int((budget_s - fixed_s) / rows_s * plan.rows)
+    return replace(plan, rows=max(plan.rows, min(wanted, affordable // 1_000 * 1_000)))
 
 
 def plan_s(plan: SweepPlan) -> float:
     """About how long a plan takes. A guess for `--dry-run` and budgets: servers differ."""
     loads = [trial.configuration for trial in plan.warmup_trials()] * plan.epochs
     block = [*plan.configurations, *map(yardstick_of, plan.tables)]
-    warm_s = sum(load_s(c, plan) for c in loads)
+    warm_s = sum(load_s(c, replace(plan, arrival_rows_per_s=None)) for c in loads)
     return plan.epochs * EPOCH_S + warm_s + plan.repeats * sum(load_s(c, plan) for c in block)
 
 

@@ -10,7 +10,7 @@ from batchbench.engine import LoadResult
 from batchbench.harness.arrivals import Arrivals
 from batchbench.harness.brief import Brief, Prepared
 from batchbench.harness.observe import Observed
-from batchbench.harness.plan import Trial
+from batchbench.harness.plan import SweepPlan, Trial
 from batchbench.harness.verify import Contents
 from batchbench.results import TrialRecord, meets_goal
 
@@ -56,6 +56,11 @@ class Outcome:
         if found.checksum != expected.checksum:
             return "the rows in the table are not those that were sent (their checksums differ)"
         return ""
+
+
+def arrival_rate(trial: Trial, plan: SweepPlan) -> float | None:
+    """Rows a second that arrive; None for warm-ups and yardsticks, whose rows are all there."""
+    return plan.arrival_rows_per_s if trial.kind == "trial" else None
 
 
 def lost_record(trial: Trial, brief: Brief, started_at: datetime, reason: str) -> TrialRecord:
@@ -111,7 +116,7 @@ def record_of(trial: Trial, brief: Brief, started_at: datetime, outcome: Outcome
         regime=plan.regime,
         server_settings=dict(plan.server_settings),
         rows_by_second=outcome.rows_by_second if plan.regime == "sustained" else (),
-        arrival_rows_per_s=plan.arrival_rows_per_s if trial.kind != "yardstick" else None,
+        arrival_rows_per_s=arrival_rate(trial, plan),
         arrival_seconds=() if arrivals is None else arrivals.seconds,
         behind_seconds=() if arrivals is None else arrivals.behind_seconds,
         observed=_figures(outcome),

@@ -87,7 +87,7 @@ async def run_sweep(
         session = await connect(DRIVER, dsn)
         stack.push_async_callback(session.close)
         shown = await check_settings(DRIVER, dsn, plan.server_settings)
-        plan = replace(plan, server_settings=shown)
+        plan = replace(plan, server_settings=shown, sources=_sources(chosen))
         addresses = {
             rtt_ms: with_settings(await stack.enter_async_context(delayed(dsn, rtt_ms)), shown)
             for rtt_ms in {0.0, *plan.rtts_ms}
@@ -142,6 +142,15 @@ def _chosen(plan: SweepPlan, subjects: Sequence[Subject]) -> list[Subject]:
     if unused:
         raise ConfigError(f"the plan measures nothing of table {unused[0]}")
     return chosen
+
+
+def _sources(chosen: Sequence[Subject]) -> dict[str, str]:
+    """What tells the rows of a run's later starts from those of its first."""
+    return {
+        subject.label: subject.source.fingerprint() or "unknown"
+        for subject in chosen
+        if subject.source is not None
+    }
 
 
 def _check_arrivals(plan: SweepPlan, limit_s: float) -> None:

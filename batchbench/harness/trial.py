@@ -17,8 +17,8 @@ from batchbench.events import ChunkWritten, Event, Notice
 from batchbench.harness.arrivals import Arrivals, ArrivingRows
 from batchbench.harness.brief import Brief, Prepared, TrialLostError
 from batchbench.harness.observe import ClientUse, Observer, open_observer
-from batchbench.harness.plan import Configuration, Trial
-from batchbench.harness.recording import Outcome, record_of
+from batchbench.harness.plan import Trial
+from batchbench.harness.recording import Outcome, arrival_rate, record_of
 from batchbench.harness.state import refill, settle
 from batchbench.harness.verify import contents, send_encoded
 from batchbench.results import TrialRecord
@@ -113,7 +113,7 @@ class TrialRunner:
                 if trial.kind == "yardstick":
                     await self._yardstick(prepared, outcome)
                 else:
-                    await self._engine(trial.configuration, prepared, outcome)
+                    await self._engine(trial, prepared, outcome)
                 if self.brief.plan.regime == "sustained":
                     started_s = time.perf_counter()
                     await settle(self.session, prepared.table, self.brief.privileges)
@@ -141,14 +141,12 @@ class TrialRunner:
         result.counts(prepared.label).committed = prepared.rows.num_rows
         outcome.result, outcome.chunk_rows = result, prepared.rows.num_rows
 
-    async def _engine(
-        self, configuration: Configuration, prepared: Prepared, outcome: Outcome
-    ) -> None:
-        options = self.brief.options(configuration)
+    async def _engine(self, trial: Trial, prepared: Prepared, outcome: Outcome) -> None:
+        options = self.brief.options(trial.configuration)
         name = f"rows of {prepared.label}"
         plan = plan_table(prepared.table, None, options)
         outcome.chunk_rows = plan.shape(prepared.rows.schema, name).chunk_rows
-        rate, started_s = self.brief.plan.arrival_rows_per_s, time.perf_counter()
+        rate, started_s = arrival_rate(trial, self.brief.plan), time.perf_counter()
         source: Source
         if rate is None:
             source = open_source(prepared.rows, name=name)
@@ -166,7 +164,7 @@ class TrialRunner:
                     outcome.arrivals.written(event)
 
         targets: dict[str | None, TableName] = {None: prepared.table.name}
-        address = self.observer.tagged(self.brief.loading[configuration.rtt_ms])
+        address = self.observer.tagged(self.brief.loading[trial.configuration.rtt_ms])
         loading = load(source, targets, address, options, on_event=on_event)
         outcome.result = await _arriving(loading, source)
 

@@ -143,8 +143,11 @@ def _as_stored(plan: Mapping[str, Any]) -> Any:
 
 
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The names of what differs; what only a newer batchbench plans is None in older runs."""
-    return ", ".join(n for n in {**stored, **wanted} if stored.get(n) != wanted.get(n))
+    """The names of what differs. What only newer batchbenches plan is missing in older runs, and
+    nothing (None, 0, empty) where it is not used.
+    """
+    names = {**stored, **wanted}
+    return ", ".join(n for n in names if (stored.get(n) or None) != (wanted.get(n) or None))
 
 
 def _drop_torn_line(path: Path) -> None:
