@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
@@ -17,13 +18,14 @@ from batchbench.errors import ConfigError, InputError, ServerError, TableError, 
 from batchbench.events import ChunkWritten, Event, LoadEnded, LoadStarted, Notice
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict
-from batchbench.strategies.optimistic import Luck
+from batchbench.strategies.optimistic import Luck, Way
 from batchbench.table import TableName
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
 
 TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, note text)"
 both = pytest.mark.parametrize(("strategy", "driver"), COMBINATIONS)
-all_eight = pytest.mark.parametrize(
+drivers = pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+with_optimistic = pytest.mark.parametrize(
     ("strategy", "driver"),
     [*COMBINATIONS, ("optimistic", "asyncpg"), ("optimistic", "psycopg")],
 )
@@ -51,7 +53,7 @@ async def test_every_row_arrives_once(
     ]
 
 
-@all_eight
+@with_optimistic
 @pytest.mark.parametrize("on_conflict", ["nothing", "update"])
 async def test_conflicts(dsn: str, strategy: str, driver: str, on_conflict: str) -> None:
     """Clashes with rows in the table, within a chunk and across chunks."""
@@ -77,7 +79,7 @@ async def test_conflicts(dsn: str, strategy: str, driver: str, on_conflict: str)
         assert (result.total.committed, result.total.duplicates) == (7, 1)
 
 
-@all_eight
+@with_optimistic
 async def test_null_keys_never_clash(dsn18: str, strategy: str, driver: str) -> None:
     execute(dsn18, "CREATE TABLE t (id int4, note text, UNIQUE (id))")
     rows = pa.table({"id": pa.array([None, None, 1, 1], pa.int32()), "note": list("abcd")})
@@ -110,20 +112,98 @@ async def test_optimistic_chunks_go_around_conflicts(
     ]
 
 
-def test_luck_tries_less_where_it_fails() -> None:
+@drivers
+@pytest.mark.parametrize("strategy", ["optimistic", "probe"])
+@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+async def test_scattered_duplicates_are_asked_for(
+    dsn: str, driver: str, strategy: str, share: float
+) -> None:
+    """No chunk has to go through the temporary table, and nothing burns the identity."""
+    execute(
+        dsn,
+        "CREATE TABLE t (id int4 PRIMARY KEY, note text, n int4 GENERATED ALWAYS AS IDENTITY);"
+        f"INSERT INTO t SELECT i, 'old' FROM generate_series(1, 2000) i"
+        f" WHERE i % 100 < {share * 100:.0f}",
+    )
+    result = await load_rows(
+        dsn,
+        numbered(2_000),
+        strategy=strategy,
+        driver=driver,
+        chunk_size=100,
+        on_conflict=OnConflict.NOTHING,
+    )
+    there = round(2_000 * share)
+    assert result.total.committed + result.total.duplicates == result.total.read == 2_000
+    assert query(dsn, "SELECT count(*), count(*) FILTER (WHERE note = 'old') FROM t") == [
+        (result.total.committed + there, there)
+    ]
+    if strategy == "probe":
+        assert query(dsn, "SELECT max(n) - count(*) FROM t") == [(0,)]
+
+
+@drivers
+async def test_probe_leaves_a_key_that_comes_twice_to_on_conflict(dsn18: str, driver: str) -> None:
+    execute(dsn18, TABLE + "; INSERT INTO t VALUES (1, 'old')")
+    rows = pa.table({"id": pa.array([1, 2, 2, 3], pa.int32()), "note": list("abcd")})
+    result = await load_rows(
+        dsn18, rows, strategy="probe", driver=driver, on_conflict=OnConflict.NOTHING
+    )
+    assert query(dsn18, "SELECT * FROM t ORDER BY id") == [(1, "old"), (2, "b"), (3, "d")]
+    assert (result.total.committed, result.total.duplicates) == (2, 2)
+
+
+@drivers
+async def test_probe_looks_up_keys_of_several_columns(dsn: str, driver: str) -> None:
+    """Equal numbers of another scale are equal, NULL keys never are."""
+    execute(
+        dsn,
+        'CREATE TABLE t ("a name" text, n numeric(6, 2), note text, UNIQUE (n, "a name"));'
+        "INSERT INTO t VALUES ('a', 1.5, 'old'), ('b', 2, 'old')",
+    )
+    rows = pa.table(
+        {
+            "a name": ["a", "a", "b", None, "b"],
+            "n": pa.array([Decimal(n) for n in ("1.50", "1.51", "2.00", "1.50", "2.25")]),
+            "note": list("abcde"),
+        }
+    )
+    result = await load_rows(
+        dsn, rows, strategy="probe", driver=driver, on_conflict=OnConflict.NOTHING
+    )
+    assert (result.total.committed, result.total.duplicates) == (3, 2)
+    assert query(dsn, "SELECT string_agg(note, '' ORDER BY note) FROM t") == [("bdeoldold",)]
+
+
+async def test_probe_says_why_it_cannot_serve(dsn18: str) -> None:
+    execute(dsn18, TABLE)
+    with pytest.raises(TableError, match="the rows that are there are to be written too"):
+        await load_rows(dsn18, numbered(1), strategy="probe", on_conflict=OnConflict.UPDATE)
+
+
+def test_luck_tries_less_where_only_on_conflict_works() -> None:
     luck, tries = Luck(), 0
     for _ in range(10_000):
-        if luck.try_it():
+        if luck.choose() is Way.DIRECT:
             tries += 1
-            luck.learn(worked=False)
+            luck.settled(by_index=False)
     assert tries < 10_000 / 60
-    assert luck.try_it() or luck.left < 64
     luck = Luck()
-    luck.learn(worked=False)
-    assert not luck.try_it()
-    assert luck.try_it()
-    luck.learn(worked=True)
-    assert luck.try_it()
+    luck.settled(by_index=False)
+    assert luck.choose() is Way.STAGED
+    assert luck.choose() is Way.DIRECT
+    luck.settled(by_index=True)
+    assert luck.choose() is Way.DIRECT
+
+
+def test_luck_asks_where_conflicts_are_many_and_tries_again_where_they_end() -> None:
+    luck = Luck()
+    ways = []
+    for conflict in (True, False, True, True, False, False, False):
+        ways.append(luck.choose())
+        luck.met(conflict=conflict)
+    assert ways == [Way.DIRECT, Way.PROBE, Way.DIRECT, *[Way.PROBE] * 4]
+    assert luck.choose() is Way.DIRECT
 
 
 @both

@@ -92,6 +92,9 @@ class Session(Protocol):
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         """Run a statement with binary parameters; return the row count of its command tag."""
 
+    async def ask(self, statement: Statement, parameters: Sequence[bytes | None]) -> str | None:
+        """Run a query with binary parameters; return its one value, which is of type text."""
+
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         """COPY a binary stream into a table; return the row count of the command tag.
 

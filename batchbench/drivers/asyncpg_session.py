@@ -114,6 +114,11 @@ class AsyncpgSession:
             await prepared.fetch(*parameters)
             return _tag_rows(prepared.get_statusmsg())
 
+    async def ask(self, statement: Statement, parameters: Sequence[bytes | None]) -> str | None:
+        with _translated(self._connection):
+            value: str | None = await (await self._prepare(statement)).fetchval(*parameters)
+            return value
+
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         with _translated(self._connection):
             async with contextlib.aclosing(self._messages(stream)) as messages:

@@ -84,6 +84,12 @@ class PsycopgSession:
             self._pgconn.send_query(sql.encode())
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
+        return (await self._answer(statement, parameters)).command_tuples or 0
+
+    async def ask(self, statement: Statement, parameters: Sequence[bytes | None]) -> str | None:
+        return _text((await self._answer(statement, parameters)).get_value(0, 0))
+
+    async def _answer(self, statement: Statement, parameters: Sequence[bytes | None]) -> PGresult:
         formats = [_BINARY] * len(parameters)
         with _translated():
             if statement.reused:
@@ -93,7 +99,7 @@ class PsycopgSession:
                 self._pgconn.send_query_params(
                     statement.sql.encode(), parameters, statement.parameter_oids, formats
                 )
-        return (await self._result()).command_tuples or 0
+        return await self._result()
 
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         names = ", ".join(quote(name) for name in columns)

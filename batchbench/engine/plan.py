@@ -19,6 +19,7 @@ from batchbench.errors import ConfigError, InputError, TableError
 from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.limits import chunk_rows
 from batchbench.strategies import (
+    NAMES_ROWS,
     ChunkPlan,
     Columns,
     OnConflict,
@@ -328,7 +329,7 @@ def plan_table(
         strategy, reason = choose_strategy(table, options.on_conflict)
     once = None
     if options.one_of_each_key is not None:
-        if strategy not in ("copy", "optimistic"):
+        if strategy not in NAMES_ROWS:
             raise ConfigError(
                 f"dedup over a whole load goes through COPY; strategy {strategy} ({reason}) cannot"
             )

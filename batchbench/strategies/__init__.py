@@ -13,7 +13,9 @@ from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchbench.drivers import Session
 from batchbench.errors import ConfigError
@@ -69,6 +71,11 @@ class Columns:
         """Bytes that the values take here, about what they take on the wire."""
         return sum(int(values.nbytes) for values in self.values)
 
+    def without(self, places: NDArray[np.int64]) -> Columns:
+        """The rows that do not stand at these places."""
+        kept = pa.array(np.delete(np.arange(self.row_count), places))
+        return Columns([values.take(kept) for values in self.values], self.types)
+
     def fields(self, offset: int = 0, row_count: int | None = None) -> list[Field]:
         """Some rows, or all, as the wire has them."""
         return [
@@ -79,25 +86,30 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """An encoded chunk: parameters of a statement, or a COPY stream."""
+    """An encoded chunk: parameters of a statement, a COPY stream, or both.
+
+    columns: what it was encoded from, where the plan may have to write a part of it.
+    """
 
     row_count: int
     parameters: Sequence[bytes | None] = ()
     stream: CopyStream | None = None
+    columns: Columns | None = None
 
     @property
     def byte_count(self) -> int:
         """Bytes of it on the wire; of a stream, what was sent of it the last time."""
-        if self.stream is not None:
-            return self.stream.byte_count
-        return sum(len(value) for value in self.parameters if value is not None)
+        return self._parameter_bytes + (0 if self.stream is None else self.stream.byte_count)
 
     @property
     def held_bytes(self) -> int:
         """Bytes of memory that it takes at most."""
-        if self.stream is not None:
-            return self.stream.held_bytes
-        return self.byte_count + _OBJECT_BYTES * len(self.parameters)
+        streamed = 0 if self.stream is None else self.stream.held_bytes
+        return streamed + self._parameter_bytes + _OBJECT_BYTES * len(self.parameters)
+
+    @property
+    def _parameter_bytes(self) -> int:
+        return sum(len(value) for value in self.parameters if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,11 @@ class Strategy(Protocol):
         """Compile a target. Raises TableError where the strategy cannot serve it."""
 
 
-BUILT_IN = ("values", "unnest", "copy", "optimistic")
+BUILT_IN = ("values", "unnest", "copy", "optimistic", "probe")
+
+NAMES_ROWS = ("copy", "optimistic", "probe")
+"""Those that can say which rows were left out for their key, not only how many."""
+
 _GROUP = "batchbench.strategies"
 
 
@@ -169,10 +185,17 @@ def find_strategy(name: str) -> Strategy:
     """The strategy of that name. Raises ConfigError where there is none."""
     from batchbench.strategies.copy import CopyStrategy
     from batchbench.strategies.optimistic import OptimisticStrategy
+    from batchbench.strategies.probe import ProbeStrategy
     from batchbench.strategies.unnest import UnnestStrategy
     from batchbench.strategies.values import ValuesStrategy
 
-    known = (ValuesStrategy(), UnnestStrategy(), CopyStrategy(), OptimisticStrategy())
+    known = (
+        ValuesStrategy(),
+        UnnestStrategy(),
+        CopyStrategy(),
+        OptimisticStrategy(),
+        ProbeStrategy(),
+    )
     built_in: dict[str, Strategy] = {strategy.name: strategy for strategy in known}
     if name in built_in:
         return built_in[name]
@@ -191,5 +214,5 @@ def choose_strategy(table: Table, on_conflict: OnConflict) -> tuple[str, str]:
     if table.row_security:
         return "unnest", f"{table.name} has row security, which COPY refuses"
     if on_conflict is not OnConflict.ERROR:
-        return "optimistic", "COPY first; a chunk that meets a conflict goes around it"
+        return "optimistic", "COPY first; where rows are there already, without them"
     return "copy", "COPY binds no parameters and costs the server least"

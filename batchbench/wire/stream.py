@@ -37,35 +37,45 @@ class CopyStream:
     memory as a whole. It can be sent more than once.
 
     value_bytes: about what the values take; it sets the rows of a piece.
+    begun: whether to encode the first piece at once; without it, only if the stream is sent.
     byte_count: bytes of what was sent of it the last time.
     """
 
-    def __init__(self, fields: Fields, row_count: int, value_bytes: int) -> None:
+    def __init__(
+        self, fields: Fields, row_count: int, value_bytes: int, *, begun: bool = True
+    ) -> None:
         self._fields = fields
         self._row_count = row_count
-        self._piece_rows = max(1, _PIECE_BYTES * row_count // max(value_bytes, row_count))
-        self._first = self._piece(0)
+        self._value_bytes = max(value_bytes, row_count)
+        self._piece_rows = max(1, _PIECE_BYTES * row_count // self._value_bytes)
+        self._first = self._piece(0) if begun else None
         self.byte_count = 0
 
     @property
     def held_bytes(self) -> int:
         """Bytes of memory that it takes at most: the first piece, one on its way, one coming."""
-        return len(self._first) * (1 if self._piece_rows >= self._row_count else 3)
+        most_pieces = min(3, -(-self._row_count // self._piece_rows))
+        if self._first is None:
+            return min(self._value_bytes, most_pieces * _PIECE_BYTES)
+        return len(self._first) * (1 if most_pieces == 1 else 3)
 
     def ready(self) -> list[bytes | memoryview]:
         """What begins the stream, in pieces that are there already."""
-        begin: list[bytes | memoryview] = [COPY_HEADER, self._first]
-        if self._piece_rows >= self._row_count:
-            begin.append(COPY_TRAILER)
+        begin: list[bytes | memoryview] = [COPY_HEADER]
+        if self._first is not None:
+            begin.append(self._first)
+            if self._piece_rows >= self._row_count:
+                begin.append(COPY_TRAILER)
         self.byte_count = sum(map(len, begin))
         return begin
 
     def rest(self) -> Iterator[bytes | memoryview] | None:
         """What follows, encoded piece by piece: to be read in a thread. None: there is nothing."""
-        return self._rest() if self._piece_rows < self._row_count else None
+        coming = 0 if self._first is None else self._piece_rows
+        return self._rest(coming) if coming < self._row_count else None
 
-    def _rest(self) -> Iterator[bytes | memoryview]:
-        for offset in range(self._piece_rows, self._row_count, self._piece_rows):
+    def _rest(self, coming: int) -> Iterator[bytes | memoryview]:
+        for offset in range(coming, self._row_count, self._piece_rows):
             piece = self._piece(offset)
             self.byte_count += len(piece)
             yield piece

@@ -25,7 +25,7 @@ from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.events import Event, Listener
 from batchbench.memory import Budget
 from batchbench.sources import open_source
-from batchbench.strategies import OnConflict
+from batchbench.strategies import NAMES_ROWS, OnConflict
 from batchbench.table import TableName, parse_table_name
 from batchbench.writer.parts import Columns, Flush, Part, Pending, flush_of, part_of
 from batchbench.writer.tickets import Ticket, TicketAccounts
@@ -142,10 +142,10 @@ class Writer:
         table = await read_writable(session, self._name)
         named = options.on_conflict is not OnConflict.ERROR
         self._plan = replace(plan_table(table, None, options), names_rows=named)
-        if named and self._plan.strategy not in ("copy", "optimistic"):
+        if named and self._plan.strategy not in NAMES_ROWS:
             raise ConfigError(
                 f"strategy {self._plan.strategy} cannot say which rows were duplicates; a writer"
-                " with on_conflict takes copy or optimistic"
+                f" with on_conflict takes one of {', '.join(NAMES_ROWS)}"
             )
         plan = LoadPlan(options, {None: self._plan})
         ledger, plan = await choose_ledger(session, options, plan, None)
