@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
+
+PythonRow = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,11 @@ class Batch:
     def row_count(self) -> int:
         return int(self.columns.num_rows)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of memory that a row takes, on average; at least 1."""
+        return max(1, int(self.columns.nbytes) // max(1, self.row_count))
+
     def part(self, offset: int, row_count: int) -> Batch:
         """A slice that shares memory with this batch."""
         return Batch(
@@ -51,3 +60,41 @@ class Batch:
             self.location.part(offset, row_count),
             self.target,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Python rows that were read together and are not columns yet.
+
+    rows: each with the values of the source's columns, in their order.
+    to_columns: makes columns of some of them, given where they stand. Raises InputError.
+    """
+
+    rows: Sequence[PythonRow]
+    location: Location
+    to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
+
+    @property
+    def target(self) -> None:
+        """None: a source of one table."""
+
+    @property
+    def row_count(self) -> int:
+        return len(self.rows)
+
+    @property
+    def row_bytes(self) -> int:
+        """1: what the rows take is taken already, and they are encoded piece by piece."""
+        return 1
+
+    def part(self, offset: int, row_count: int) -> RowBatch:
+        """Some of the rows."""
+        return RowBatch(
+            self.rows[offset : offset + row_count],
+            self.location.part(offset, row_count),
+            self.to_columns,
+        )
+
+    def as_columns(self) -> Batch:
+        """The same rows as columns. Raises InputError."""
+        return Batch(self.to_columns(self.rows, self.location), self.location)

@@ -80,9 +80,9 @@ def test_no_row_is_lost_or_repeated_and_order_is_kept(
         full = chunk.payload.row_count == chunk.shape.chunk_rows
         assert full or number == len(chunks) - 1
         assert sum(location.row_count for location in chunk.span(0, chunk.row_count)) == len(
-            chunk.rows
+            chunk.content.rows
         )
-        ids += chunk.rows.column(width - 1).to_pylist()
+        ids += chunk.content.rows.column(width - 1).to_pylist()
     assert ids == list(range(sum(sizes)))
     assert result.total.read == sum(sizes)
     assert len(notices) == (1 if chunks and chunks[0].shape.chunk_rows < chunk_size else 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -65,8 +65,10 @@ class Statement:
 class Pieces(Protocol):
     """A byte stream in pieces; `batchbench.wire.CopyStream` is one."""
 
-    def ready(self) -> Sequence[bytes | memoryview]:
-        """What begins the stream and is there already."""
+    def ready(self) -> Iterable[bytes | bytearray | memoryview]:
+        """What begins the stream and is there already, or is made too quickly to be worth a
+        thread. Raises WriteError where it cannot be made.
+        """
 
     def rest(self) -> Iterator[bytes | memoryview] | None:
         """What follows; reading it blocks. None: nothing."""
@@ -161,7 +163,7 @@ async def ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
         await asyncio.wait([coming])  # a thread cannot be cancelled
 
 
-async def pieces_of(stream: Pieces) -> AsyncGenerator[bytes | memoryview, None]:
+async def pieces_of(stream: Pieces) -> AsyncGenerator[bytes | bytearray | memoryview, None]:
     """The pieces of a stream; those that must be encoded first are so in a thread, ahead of use."""
     for piece in stream.ready():
         yield piece

@@ -132,6 +132,10 @@ class PsycopgSession:
                         await self._connection.wait(
                             generators.copy_to(self._pgconn, message, flush=flush)
                         )
+        except WriteError:  # of the rows: they cannot be encoded
+            with contextlib.suppress(psycopg.Error):  # its answer to our giving up
+                await self._connection.wait(generators.copy_end(self._pgconn, b"cannot go on"))
+            raise
         except BaseException:
             self.abort()  # a COPY left open would take what is sent next for its data
             raise

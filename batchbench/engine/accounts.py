@@ -207,8 +207,9 @@ def _row(chunk: Chunk, position: int) -> dict[str, Any]:
         if c.column.type.kind == "uuid"
     }
     row: dict[str, Any] = {}
-    for number, name in enumerate(chunk.rows.schema.names):
-        value = _plain(chunk.rows.column(number)[position])
+    read = chunk.as_read(position)
+    for number, name in enumerate(read.schema.names):
+        value = _plain(read.column(number)[0])
         if number in uuids and isinstance(value, bytes) and len(value) == 16:
             value = str(uuid.UUID(bytes=value))
         elif isinstance(value, float) and not math.isfinite(value):

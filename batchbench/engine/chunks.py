@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from batchbench.accounting import LoadResult
-from batchbench.batch import Batch, Location
+from batchbench.batch import Batch, Location, RowBatch
 from batchbench.casts import Fault
+from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
-from batchbench.sources import Source
+from batchbench.errors import WriteError
+from batchbench.sources import RowSource, Source
 from batchbench.strategies import Payload
 
 # Read several chunks at once, so that they can be slices of one batch.
@@ -30,33 +33,35 @@ _MOST_CHUNK_BYTES = 256 << 20
 class Chunk:
     """Rows that are ready to be written, and those that never can be.
 
-    rows: as read. locations: where they stand in their sources, in order.
-    kept: the rows that can be sent, as positions in `rows`; None means all.
-    values: their columns in canonical form, one array a target column.
+    locations: where they stand in their sources, in order.
     faults: rows that do not fit the table, with the position in the shape's columns.
-    payload: the rows that can be sent, encoded as one; None where there are none.
+    payload: the rows that can be sent, encoded as one; None where there are none, or where one of
+    them has no form on the wire.
     altered: what the policies altered, and how often.
     """
 
     table: str
     shape: ShapePlan
-    rows: pa.RecordBatch
+    content: Content
     locations: tuple[Location, ...]
-    kept: NDArray[np.int64] | None
-    values: tuple[pa.Array, ...]
-    faults: tuple[tuple[int, Fault], ...]
     payload: Payload | None
-    altered: Mapping[str, int]
+    faults: tuple[tuple[int, Fault], ...] = ()
+    altered: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def read_count(self) -> int:
+        """Rows as read."""
+        return self.content.read_count
 
     @property
     def row_count(self) -> int:
         """Rows that can be sent."""
-        return len(self.rows) if self.kept is None else len(self.kept)
+        return self.content.row_count
 
     @property
     def held_bytes(self) -> int:
         """Bytes that a chunk holds while in flight: what was read, and what it became."""
-        held = int(self.rows.nbytes) + sum(int(values.nbytes) for values in self.values)
+        held = self.content.held_bytes
         if self.payload is not None:
             held += self.payload.held_bytes
         if self.shape.keys:
@@ -67,19 +72,23 @@ class Chunk:
     def location(self) -> Location:
         """Where the chunk starts in its source, with its row count."""
         first = self.locations[0]
-        return Location(first.source, first.first_row, len(self.rows))
+        return Location(first.source, first.first_row, self.read_count)
 
-    def place(self, row: int) -> Location:
-        """Where one of `rows` stands."""
+    def place(self, position: int) -> Location:
+        """Where one of the rows as read stands."""
         for location in self.locations:
-            if row < location.row_count:
-                return location.part(row, 1)
-            row -= location.row_count
-        raise IndexError(row)
+            if position < location.row_count:
+                return location.part(position, 1)
+            position -= location.row_count
+        raise IndexError(position)
 
     def position(self, sendable: int) -> int:
-        """The position in `rows` of the n-th row that can be sent."""
-        return sendable if self.kept is None else int(self.kept[sendable])
+        """The position, as read, of the n-th row that can be sent."""
+        return self.content.position(sendable)
+
+    def as_read(self, position: int) -> pa.RecordBatch:
+        """One row as it was read, by source column."""
+        return self.content.as_read(position, self.place(position))
 
     def span(self, offset: int, row_count: int) -> tuple[Location, ...]:
         """The source rows from one sendable row to another; rejected ones between are in it."""
@@ -94,28 +103,18 @@ class Chunk:
 
     def only(self, sendable: int) -> Chunk:
         """One row that can be sent, copied out, so that the rest of the chunk can be freed."""
-        position = self.position(sendable)
-        return Chunk(
-            table=self.table,
-            shape=self.shape,
-            rows=self.rows.take(pa.array([position])),
-            locations=(self.place(position),),
-            kept=None,
-            values=tuple(values.take(pa.array([sendable])) for values in self.values),
-            faults=(),
-            payload=None,
-            altered={},
-        )
+        place = self.place(self.position(sendable))
+        return Chunk(self.table, self.shape, self.content.only(sendable), (place,), None)
 
     def hash_keys(self) -> Hashes | None:
         """A hash of the key of each row that can be sent; None where there is none to go by.
         Blocking; made when asked for, since one writer keeps the order without them.
         """
-        return self.shape.hash_keys(self.values)
+        return self.content.hash_keys(self.shape)
 
     def encode(self, offset: int, row_count: int) -> Payload:
         """Encode some of the rows that can be sent. Blocking."""
-        return self.shape.encode([values.slice(offset, row_count) for values in self.values])
+        return self.content.encode(self.shape, offset, row_count)
 
 
 def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
@@ -134,32 +133,43 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
-        rows=rows,
+        content=ColumnContent(rows, tuple(values), kept),
         locations=locations,
-        kept=kept,
-        values=tuple(values),
-        faults=tuple(faults),
         payload=payload,
+        faults=tuple(faults),
         altered=cast.counts,
+    )
+
+
+def _chunk_of_rows(plan: TablePlan, shape: ShapePlan, parts: list[RowBatch]) -> Chunk:
+    rows = [row for part in parts for row in part.rows] if len(parts) > 1 else parts[0].rows
+    payload: Payload | None = None
+    with contextlib.suppress(WriteError):  # it is met again when the chunk is written
+        payload = shape.encode_rows(rows)
+    return Chunk(
+        table=str(plan.table.name),
+        shape=shape,
+        content=RowContent(rows, parts[0].to_columns),
+        locations=tuple(part.location for part in parts),
+        payload=payload,
     )
 
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows of one table that wait for a full chunk."""
+    """Rows of one table that wait for a full chunk. schema: None for Python rows as they are."""
 
     plan: TablePlan
     shape: ShapePlan
-    schema: pa.Schema
+    schema: pa.Schema | None
     most_bytes: int
-    parts: list[Batch] = field(default_factory=list)
+    parts: list[Batch | RowBatch] = field(default_factory=list)
     row_count: int = 0
     byte_count: int = 0
 
-    def add(self, batch: Batch) -> Iterator[Chunk]:
+    def add(self, batch: Batch | RowBatch) -> Iterator[Chunk]:
         """Take a batch of this schema; give back the chunks that are full."""
-        offset = 0
-        row_bytes = max(1, int(batch.columns.nbytes) // max(1, batch.row_count))
+        offset, row_bytes = 0, batch.row_bytes
         while offset < batch.row_count:
             wanted = min(
                 self.shape.chunk_rows - self.row_count,
@@ -177,7 +187,10 @@ class _Pending:
         """Encode what is pending as one chunk."""
         parts, self.parts = self.parts, []
         self.row_count = self.byte_count = 0
-        return _chunk(self.plan, self.shape, parts)
+        rows = [part for part in parts if isinstance(part, RowBatch)]
+        if rows:
+            return _chunk_of_rows(self.plan, self.shape, rows)
+        return _chunk(self.plan, self.shape, [p for p in parts if isinstance(p, Batch)])
 
 
 Covered = Callable[[str, str], list[tuple[int, int]]]
@@ -200,7 +213,8 @@ def encoded_chunks(
     Raises InputError, TableError.
     """
     pending: dict[str | None, _Pending] = {}
-    for batch in source.batches(_read_rows(plan), max_read_bytes):
+    row_shape = _row_shape(source, plan)
+    for batch in _read_ahead(_batches(source, _read_rows(plan), max_read_bytes, row_shape)):
         table_plan = plan.tables.get(batch.target)
         if table_plan is None:
             counts = result.counts(str(batch.target))
@@ -210,15 +224,18 @@ def encoded_chunks(
         table = str(table_plan.table.name)
         result.counts(table).read += batch.row_count
         waiting = pending.get(batch.target)
-        if waiting is None or waiting.schema != batch.columns.schema:
+        schema = batch.columns.schema if isinstance(batch, Batch) else None
+        if waiting is None or waiting.schema != schema:
             if waiting is not None and waiting.row_count:
                 yield waiting.take()
-            shape = table_plan.shape(batch.columns.schema, source.name)
+            shape = row_shape if schema is None else table_plan.shape(schema, source.name)
+            if shape is None:
+                raise AssertionError("rows stay rows only where their shape is known")
             split = split_notice(table_plan, shape)
             if waiting is None and split is not None:
                 notice(split)
             waiting = pending[batch.target] = _Pending(
-                table_plan, shape, batch.columns.schema, min(max_read_bytes, _MOST_CHUNK_BYTES)
+                table_plan, shape, schema, min(max_read_bytes, _MOST_CHUNK_BYTES)
             )
         spans = covered(table, batch.location.source) if covered is not None else []
         for part in uncovered(batch, spans):
@@ -232,7 +249,39 @@ def encoded_chunks(
         counts.not_loaded += row_count
 
 
-def uncovered(batch: Batch, spans: list[tuple[int, int]]) -> Iterator[Batch]:
+def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
+    """The shape of Python rows that may stay as they are; None where all become columns."""
+    table_plan = plan.tables.get(None)
+    schema = source.schema() if isinstance(source, RowSource) else None
+    if schema is None or table_plan is None:
+        return None
+    shape = table_plan.shape(schema, source.name)
+    return shape if shape.row_encoder is not None else None
+
+
+def _batches(
+    source: Source, max_rows: int, max_bytes: int, row_shape: ShapePlan | None
+) -> Iterator[Batch | RowBatch]:
+    """Python rows stay rows where every value of a batch goes to the wire unchanged."""
+    encoder = row_shape.row_encoder if row_shape is not None else None
+    rows = source.row_batches(max_rows) if encoder and isinstance(source, RowSource) else None
+    if rows is None or encoder is None:
+        yield from source.batches(max_rows, max_bytes)
+        return
+    for batch in rows:
+        yield batch if encoder.fits(batch.rows) else batch.as_columns()
+
+
+def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
+    """Read the next batch in a thread of its own, while the one before is cast and encoded."""
+    with ThreadPoolExecutor(1, "batchbench-read") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def uncovered(batch: Batch | RowBatch, spans: list[tuple[int, int]]) -> Iterator[Batch | RowBatch]:
     """The parts of a batch that no span covers. spans: (first row, row count), sorted."""
     start, end = batch.location.first_row, batch.location.first_row + batch.row_count
     position = start

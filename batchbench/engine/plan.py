@@ -10,6 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from batchbench.batch import PythonRow
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
@@ -24,12 +25,14 @@ from batchbench.strategies import (
     Columns,
     OnConflict,
     Payload,
+    RowPlan,
     Target,
     choose_strategy,
     find_strategy,
 )
 from batchbench.strategies.once import Once, OncePlan, keys_table
 from batchbench.table import Column, Table, UniqueKey
+from batchbench.wire.rows import RowEncoder, row_encoder
 
 DEFAULT_DRIVER = "psycopg"
 
@@ -169,6 +172,7 @@ class ShapePlan:
     keys: positions among them of the columns that tell the keys of two rows apart, where chunks
     must not overtake each other; there may be none.
     chunk_rows: rows a chunk, within every limit.
+    row_encoder: for Python rows; None where they have to become columns.
     """
 
     table: Table
@@ -178,6 +182,7 @@ class ShapePlan:
     chunk_plan: ChunkPlan
     chunk_rows: int
     policies: Policies
+    row_encoder: RowEncoder | None = None
 
     def cast(self, rows: pa.RecordBatch) -> CastRows:
         """Apply policies and casts to rows of this shape."""
@@ -206,6 +211,14 @@ class ShapePlan:
         """Encode canonical columns as one chunk."""
         types = [cast.column.type for cast in self.casts]
         return self.chunk_plan.encode(Columns(values, types))
+
+    def encode_rows(self, rows: Sequence[PythonRow]) -> Payload:
+        """Encode Python rows as one chunk. Raises WriteError where a value has no form on the
+        wire.
+        """
+        if self.row_encoder is None or not isinstance(self.chunk_plan, RowPlan):
+            raise AssertionError("rows stay rows only where they can be encoded")
+        return self.chunk_plan.encode_rows(self.row_encoder, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +264,17 @@ class TablePlan:
         keys = None
         if key is not None:
             keys = tuple(names.index(name) for name in hashable_columns(self.table, key))
-        return ShapePlan(self.table, positions, casts, keys, plan, rows, self.options.policies)
+        encoder = None
+        if key is None and positions == tuple(range(len(schema))) and isinstance(plan, RowPlan):
+            encoder = self._row_encoder(columns)
+        policies = self.options.policies
+        return ShapePlan(self.table, positions, casts, keys, plan, rows, policies, encoder)
+
+    def _row_encoder(self, columns: tuple[Column, ...]) -> RowEncoder | None:
+        """None where the options ask for more than encoding."""
+        if self.options.policies != Policies():
+            return None
+        return row_encoder([column.type for column in columns])
 
     def _match(self, schema: pa.Schema, source: str) -> tuple[tuple[int, ...], tuple[Column, ...]]:
         """Find the column of every source column, by name."""

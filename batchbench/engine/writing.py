@@ -81,10 +81,9 @@ class ChunkWriter:
         await self._s.accounts.take(chunk)
         for orphan in self._s.orphans.overtaken_by(chunk):
             await self._s.accounts.reject(orphan.span, orphan.error)
-        byte_count = 0
-        if chunk.payload is not None:
+        if chunk.row_count:
             await self._write_all(deque([Span(chunk, 0, chunk.row_count)]))
-            byte_count = chunk.payload.byte_count
+        byte_count = chunk.payload.byte_count if chunk.payload is not None else 0
         self._chunks_open += 1
         if self._chunks_open >= self._chunks_together:
             await self.commit()
@@ -92,7 +91,9 @@ class ChunkWriter:
         self._s.accounts.took(seconds, byte_count)
         written = self._written - before
         self._s.emit(
-            ChunkWritten(chunk.table, chunk.location, len(chunk.rows), written, byte_count, seconds)
+            ChunkWritten(
+                chunk.table, chunk.location, chunk.read_count, written, byte_count, seconds
+            )
         )
 
     @property

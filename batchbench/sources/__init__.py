@@ -3,12 +3,13 @@
 from batchbench.sources.health import HealthOptions
 from batchbench.sources.inference import infer_types
 from batchbench.sources.opening import FORMATS, open_source, open_sources
-from batchbench.sources.source import SchemaKind, Source
+from batchbench.sources.source import RowSource, SchemaKind, Source
 from batchbench.sources.writing import write_rows
 
 __all__ = [
     "FORMATS",
     "HealthOptions",
+    "RowSource",
     "SchemaKind",
     "Source",
     "infer_types",

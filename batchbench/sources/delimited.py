@@ -9,6 +9,7 @@ column, where such a line is a null.
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -203,13 +204,16 @@ class _QuoteWatch(OneWay):
         self._reader = reader
         self._tail_bytes = tail_bytes
         self._quotes = 0
-        self._tail = b""
+        self._last: deque[bytes] = deque()
+        self._last_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
         part = self._reader.read(size)
         self._quotes += part.count(b'"')
-        if part:
-            self._tail = (self._tail + part)[-self._tail_bytes :]
+        self._last.append(part)
+        self._last_bytes += len(part)
+        while self._last_bytes - len(self._last[0]) >= self._tail_bytes:
+            self._last_bytes -= len(self._last.popleft())
         return part
 
     def left_open(self, last_value: str | None) -> bool:
@@ -220,4 +224,5 @@ class _QuoteWatch(OneWay):
         """
         if self._quotes % 2 == 0 or last_value is None:
             return False
-        return self._tail.endswith(b'"' + last_value.encode().replace(b'"', b'""'))
+        field = b'"' + last_value.encode().replace(b'"', b'""')
+        return b"".join(self._last).endswith(field)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchbench.batch import Batch
+from batchbench.batch import Batch, Location, PythonRow, RowBatch
 from batchbench.errors import InputError
 from batchbench.sources.columns import batch_of_columns, batch_of_dicts, column
 from batchbench.sources.ndjson import remembered
@@ -16,6 +16,9 @@ from batchbench.sources.source import OneTable, SchemaKind, located, unique_name
 
 CONVERT_ROWS = 8_192
 """Python rows made into columns at a time."""
+
+_PEEK_ROWS = 1_024
+"""Rows whose types are taken for those of the source."""
 
 
 class ArrowSource(OneTable):
@@ -128,20 +131,49 @@ class PythonSource(OneTable):
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
+        pieces = self._pieces(self._begin())
+        return located(pieces, self.name, min(max_rows, CONVERT_ROWS), max_bytes)
+
+    def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
+        """See `RowSource`: of tuples and lists; the values of dicts have no order of their own.
+
+        Raises InputError where a row has another width.
+        """
+        if self._columns is None:
+            return None
+        return self._tuples(self._begin(), min(max_rows, CONVERT_ROWS), len(self._columns))
+
+    def _begin(self) -> Iterator[Any]:
+        """The rows, once only where they are an iterator's."""
         if self.one_shot and self._taken:
             raise read_twice(self.name)
         self._taken = True
         rows = chain(self._head or (), self._rows) if self.one_shot else self._rows
         self._head = None
-        return located(self._pieces(iter(rows)), self.name, min(max_rows, CONVERT_ROWS), max_bytes)
+        return iter(rows)
+
+    def _tuples(self, rows: Iterator[Any], max_rows: int, width: int) -> Iterator[RowBatch]:
+        known = {field.name: field for field in self.schema()} if not self.one_shot else {}
+        first_row = 1
+
+        def to_columns(rows: Sequence[PythonRow], location: Location) -> pa.RecordBatch:
+            nonlocal known
+            piece = self._converted(list(rows), known, location.first_row, str(location))
+            known = remembered(known, piece.schema)
+            return piece
+
+        while held := list(islice(rows, max_rows)):
+            self._check_width(held, width, first_row)
+            yield RowBatch(held, Location(self.name, first_row, len(held)), to_columns)
+            first_row += len(held)
 
     def _peek(self) -> list[Any]:
         if not self.one_shot:
-            return list(islice(self._rows, CONVERT_ROWS))
+            return list(islice(self._rows, _PEEK_ROWS))
         if self._taken:
             raise read_twice(self.name)
         if self._head is None:
-            self._head = list(islice(self._rows, CONVERT_ROWS))
+            self._head = list(islice(self._rows, _PEEK_ROWS))
         return self._head
 
     def _pieces(self, rows: Iterator[Any]) -> Iterator[pa.RecordBatch]:
@@ -157,17 +189,19 @@ class PythonSource(OneTable):
     def _converted(
         self, rows: list[Any], known: Mapping[str, pa.Field], first_row: int, where: str
     ) -> pa.RecordBatch:
-        kinds = set(map(type, rows))
         if self._columns is None:
-            if kinds != {dict}:  # the usual case is told in C
+            if set(map(type, rows)) != {dict}:  # the usual case is told in C
                 self._each(rows, first_row, lambda row: isinstance(row, Mapping), "is no dict")
             return batch_of_dicts(rows, known, where)
         width = len(self._columns)
-        if not kinds <= {tuple, list} or set(map(len, rows)) != {width}:
-            self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
+        self._check_width(rows, width, first_row)
         flat = list(chain.from_iterable(rows))  # zip(*rows) touches every row for each value
         columns = {name: flat[i::width] for i, name in enumerate(self._columns)}
         return batch_of_columns(columns, known, where)
+
+    def _check_width(self, rows: list[Any], width: int, first_row: int) -> None:
+        if not set(map(type, rows)) <= {tuple, list} or set(map(len, rows)) != {width}:
+            self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
 
     def _each(
         self, rows: list[Any], first_row: int, fits: Callable[[Any], bool], what: str

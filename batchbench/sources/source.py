@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from batchbench.batch import Batch, Location
+from batchbench.batch import Batch, Location, RowBatch
 from batchbench.errors import InputError
 
 SchemaKind = Literal["declared", "observed", "text"]
@@ -64,6 +64,14 @@ class Source(Protocol):
 
     def remarks(self) -> Mapping[str, int]:
         """What else did not reach the rows as it stood (ignored keys, conversions), counted."""
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """A source that has rows as Python has them, without any work."""
+
+    def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
+        """As `Source.batches`; None where only `batches` can serve, and nothing was read yet."""
 
 
 class OneTable:

@@ -11,17 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchbench.batch import PythonRow
 from batchbench.drivers import Session
 from batchbench.errors import ConfigError
 from batchbench.limits import ParameterUse
 from batchbench.table import Column, PgType, Table, UniqueKey
 from batchbench.wire import CopyStream, Field, field
+from batchbench.wire.rows import RowEncoder, RowStream
 
 # A parameter is a bytes object in a list: its header and the list's slot.
 _OBJECT_BYTES = 48
@@ -93,7 +95,7 @@ class Payload:
 
     row_count: int
     parameters: Sequence[bytes | None] = ()
-    stream: CopyStream | None = None
+    stream: CopyStream | RowStream | None = None
     columns: Columns | None = None
 
     @property
@@ -151,6 +153,16 @@ class ChunkPlan(Protocol):
         full: whether more chunks of this row count are likely (worth preparing).
         alone: whether nothing else is written in this transaction.
         Raises WriteError.
+        """
+
+
+@runtime_checkable
+class RowPlan(Protocol):
+    """A ChunkPlan that takes Python rows too. Optional."""
+
+    def encode_rows(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> Payload:
+        """Encode a chunk, as `encode` does. Raises WriteError where a value has no form on the
+        wire.
         """
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from batchbench.batch import PythonRow
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import Columns, OnConflict, Payload, Target, Written
@@ -21,6 +23,7 @@ from batchbench.strategies.sql import (
 )
 from batchbench.table import TableName, quote
 from batchbench.wire import CopyStream
+from batchbench.wire.rows import RowEncoder, RowStream
 
 
 class CopyStrategy:
@@ -70,6 +73,10 @@ class CopyPlan:
 
     def encode(self, columns: Columns) -> Payload:
         return copy_payload(columns)
+
+    def encode_rows(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> Payload:
+        """See `batchbench.strategies.RowPlan`."""
+        return Payload(len(rows), stream=RowStream(encoder, rows))
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from batchbench.batch import PythonRow
 from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
 from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
 from batchbench.wire import scalar_parameters
+from batchbench.wire.rows import RowEncoder
 
 
 class ValuesStrategy:
@@ -47,6 +50,10 @@ class ValuesPlan:
         for position, column in enumerate(fields):
             parameters[position :: len(fields)] = scalar_parameters(column)
         return Payload(columns.row_count, parameters)
+
+    def encode_rows(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> Payload:
+        """See `batchbench.strategies.RowPlan`."""
+        return Payload(len(rows), encoder.parameters(rows))
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from batchbench.batch import Location
 from batchbench.engine.chunks import Chunk
+from batchbench.engine.content import ColumnContent
 from batchbench.engine.plan import ShapePlan
 from batchbench.writer.tickets import Share, Ticket
 
@@ -99,12 +100,8 @@ def flush_of(pending: Pending, source: str, first_row: int) -> Flush:
     chunk = Chunk(
         table=str(shape.table.name),
         shape=shape,
-        rows=pa.RecordBatch.from_arrays(list(values), names=names),
+        content=ColumnContent(pa.RecordBatch.from_arrays(list(values), names=names), values),
         locations=(Location(source, first_row, pending.row_count),),
-        kept=None,
-        values=values,
-        faults=(),
         payload=shape.encode(values),
-        altered={},
     )
     return Flush(chunk, shares, pending.byte_count)

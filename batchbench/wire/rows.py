@@ -1,0 +1,218 @@
+"""Python rows straight to the wire, through psycopg's own dumpers: in C, a row at a time.
+
+Making columns of Python rows costs several times what encoding them does. psycopg's dumpers are
+quick because they trust their input: an int that is too long for its column loses its upper bits,
+a bool passes for an int, a datetime for a date. So `RowEncoder.fits` looks first, by the types
+and bounds of whole columns, and takes only what goes in unchanged; rows of anything else become
+columns, whose casts can tell (see `batchbench.casts`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
+from types import SimpleNamespace
+from typing import Any
+
+from batchbench.batch import PythonRow
+from batchbench.errors import WriteError
+from batchbench.table import PgType
+from batchbench.wire.stream import COPY_HEADER, COPY_TRAILER
+
+PIECE_BYTES = 128 << 10
+"""Encoded at a time, between two looks at the network."""
+
+_DATA_EXCEPTION = "22000"
+_NONE = type(None)
+
+# kind of the column's type -> the OID that names its dumper
+_DUMPERS = {
+    "int2": 21,
+    "int4": 23,
+    "int8": 20,
+    "float8": 701,
+    "bool": 16,
+    "text": 25,
+    "varchar": 25,
+    "uuid": 2950,
+    "date": 1082,
+    "timestamp": 1114,
+    "timestamptz": 1184,
+    "bytea": 17,
+    "jsonb": 3802,
+}
+
+# kind -> the Python types that go in unchanged; the other dumpers refuse what is not theirs.
+_TAKEN: dict[str, frozenset[type]] = {
+    "int2": frozenset({int, _NONE}),
+    "int4": frozenset({int, _NONE}),
+    "int8": frozenset({int, _NONE}),
+    "float8": frozenset({float, _NONE}),
+    "bool": frozenset({bool, _NONE}),
+    "date": frozenset({dt.date, _NONE}),
+    "timestamp": frozenset({dt.datetime, _NONE}),
+    "timestamptz": frozenset({dt.datetime, _NONE}),
+    "bytea": frozenset({bytes, _NONE}),
+    "jsonb": frozenset({str, _NONE}),
+}
+_REFUSED = (TypeError, ValueError, AttributeError, OverflowError)  # by a dumper
+_BITS = {"int2": 16, "int4": 32, "int8": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class RowEncoder:
+    """Compiled for the kinds of a table's columns. Rows have one value a column, in its order."""
+
+    kinds: tuple[str, ...]
+
+    def fits(self, rows: Sequence[PythonRow]) -> bool:
+        """Whether every value goes in unchanged, as far as its dumper would not tell."""
+        return all(
+            _fits(kind, list(map(itemgetter(i), rows)))
+            for i, kind in enumerate(self.kinds)
+            if kind in _TAKEN
+        )
+
+    def pieces(self, rows: Sequence[PythonRow]) -> Iterator[bytearray]:
+        """The rows of a COPY stream, in pieces of about `PIECE_BYTES`.
+
+        Raises WriteError of class ROW where a value has no form on the wire.
+        """
+        c = _known_psycopg()
+        dumpers = c.dumpers(self.kinds)
+        piece = bytearray()
+        try:
+            for row in rows:
+                c.encode_row(row, dumpers, piece)
+                if len(piece) >= PIECE_BYTES:
+                    yield piece
+                    piece = bytearray()
+        except _REFUSED as error:
+            raise _unfit(error) from None  # its text may hold the value
+        yield piece
+
+    def parameters(self, rows: Sequence[PythonRow]) -> list[bytes | None]:
+        """Every value of every row, for a Bind message. Raises as `pieces`."""
+        c = _known_psycopg()
+        dumpers, formats = c.dumpers(self.kinds), [c.python_binary] * len(self.kinds)
+        values: list[bytes | None] = []
+        try:
+            for row in rows:
+                values += dumpers.dump_sequence(row, formats)
+        except _REFUSED as error:
+            raise _unfit(error) from None
+        return values
+
+
+class RowStream:
+    """Rows as a COPY stream; see `batchbench.drivers.Pieces`. Encoded on the event loop in small
+    pieces: psycopg's dumpers keep the interpreter to themselves, so a thread would only make the
+    sending wait for it. It can be sent more than once.
+
+    byte_count: bytes of what was sent of it the last time.
+    """
+
+    held_bytes = 3 * PIECE_BYTES
+
+    def __init__(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> None:
+        self._encoder, self._rows = encoder, rows
+        self.byte_count = 0
+
+    def ready(self) -> Iterator[bytes | bytearray]:
+        """All of it, encoded as it is taken. Raises as `RowEncoder.pieces`."""
+        self.byte_count = len(COPY_HEADER) + len(COPY_TRAILER)
+        yield COPY_HEADER
+        for piece in self._encoder.pieces(self._rows):
+            self.byte_count += len(piece)
+            yield piece
+        yield COPY_TRAILER
+
+    def rest(self) -> None:
+        """Nothing follows."""
+
+
+def row_encoder(types: Sequence[PgType]) -> RowEncoder | None:
+    """An encoder for these columns; None where one of them, or this psycopg, has none."""
+    kinds = tuple(type_.kind for type_ in types)
+    if not all(kind in _DUMPERS for kind in kinds) or _psycopg() is None:
+        return None
+    return RowEncoder(kinds)
+
+
+def _fits(kind: str, values: list[Any]) -> bool:
+    found = set(map(type, values))
+    if not found <= _TAKEN[kind]:
+        return False
+    bits = _BITS.get(kind)
+    if bits is None:
+        return True
+    if _NONE in found:
+        values = [value for value in values if value is not None]
+    most = 1 << (bits - 1)
+    return not values or (-most <= min(values) and max(values) < most)
+
+
+def _known_psycopg() -> _Psycopg:
+    found = _psycopg()
+    if found is None:
+        raise AssertionError("there is an encoder only where psycopg has dumpers in C")
+    return found
+
+
+def _unfit(error: Exception) -> WriteError:
+    return WriteError(
+        f"a row has a value that its column cannot hold ({type(error).__name__})",
+        sqlstate=_DATA_EXCEPTION,
+        condition="data_exception",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Psycopg:
+    """The parts of psycopg in C that encode rows without a connection.
+
+    encode_row: appends a row of a binary COPY to a bytearray. transformer: makes what holds the
+    dumpers, by its context. binary, python_binary: its two names for the binary format.
+    """
+
+    encode_row: Callable[[PythonRow, Any, bytearray], None]
+    transformer: Callable[[Any], Any]
+    context: Any
+    binary: Any
+    python_binary: Any
+
+    def dumpers(self, kinds: Sequence[str]) -> Any:
+        """A binary dumper for each column."""
+        made = self.transformer(self.context)
+        made.set_dumper_types([_DUMPERS[kind] for kind in kinds], self.binary)
+        return made
+
+
+@cache
+def _psycopg() -> _Psycopg | None:
+    """None where psycopg is its slower self in Python, or another version than we know."""
+    try:
+        from psycopg import adapters, pq
+        from psycopg._copy_base import format_row_binary
+        from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
+    except ImportError:
+        return None
+    if pq.__impl__ not in ("c", "binary"):
+        return None
+
+    class _JsonbDumper(Dumper):
+        """Text that is a JSON document. Source: jsonb_recv: version byte 1, then the text."""
+
+        oid = _DUMPERS["jsonb"]
+        format = pq.Format.BINARY
+
+        def dump(self, obj: str) -> bytes:
+            return b"\x01" + obj.encode()
+
+    own = AdaptersMap(adapters)
+    own.register_dumper(str, _JsonbDumper)
+    context = SimpleNamespace(adapters=own, connection=None)
+    return _Psycopg(format_row_binary, Transformer, context, pq.Format.BINARY, PyFormat.BINARY)

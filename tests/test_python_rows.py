@@ -1,0 +1,212 @@
+"""Python rows that never become columns: the same bytes, the same refusals."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import struct
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchbench.engine import load
+from batchbench.errors import WriteError
+from batchbench.sources import open_source
+from batchbench.table import PgType, TableName
+from batchbench.wire import COPY_HEADER, COPY_TRAILER
+from batchbench.wire.rows import PIECE_BYTES, RowEncoder, RowStream, row_encoder
+from tests.fixtures.loading import execute, options, query
+
+UTC = dt.UTC
+KINDS = (
+    "i2 int2, i4 int4, i8 int8, f float8, b bool, t text, v varchar(40), u uuid, tz timestamptz,"
+    " ts timestamp, d date, y bytea, j jsonb"
+)
+NAMES = [column.split()[0] for column in KINDS.split(", ")]
+drivers = pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+strategies = pytest.mark.parametrize("strategy", ["copy", "values"])
+
+
+def integers(bits: int) -> st.SearchStrategy[int]:
+    return st.integers(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
+ROW = st.tuples(
+    *(
+        st.none() | values
+        for values in (
+            integers(16),
+            integers(32),
+            integers(64),
+            st.floats(),
+            st.booleans(),
+            text,
+            text,
+            st.uuids(),
+            st.datetimes(timezones=st.sampled_from([UTC, dt.timezone(dt.timedelta(hours=-7))])),
+            st.datetimes(),
+            st.dates(),
+            st.binary(max_size=40),
+            st.sampled_from(['{"a": [1, null]}', "7", '"é"']),
+        )
+    )
+)
+
+
+def encoder(kind: str) -> RowEncoder:
+    found = row_encoder([PgType(kind, 0, 0, kind, kind)])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        ("int2", [32767, None], [32768, True, 1.0, "1"]),
+        ("int4", [-(2**31)], [2**31, -(2**31) - 1, False]),
+        ("int8", [2**63 - 1], [2**63]),
+        ("float8", [1.5, float("nan")], [1, True]),
+        ("bool", [True], [1]),
+        ("date", [dt.date(2024, 1, 1)], [dt.datetime(2024, 1, 1, 5)]),
+        ("timestamptz", [dt.datetime(2024, 1, 1, tzinfo=UTC)], [dt.date(2024, 1, 1), "now"]),
+        ("bytea", [b"x"], [bytearray(b"x"), "x"]),
+        ("jsonb", ["{}"], [{}, 1]),
+    ],
+)
+def test_only_what_goes_in_unchanged_fits(
+    column: str, good: Sequence[object], bad: Sequence[object]
+) -> None:
+    into = encoder(column)
+    assert into.fits([(value,) for value in good])
+    for value in bad:
+        assert not into.fits([(good[0],), (value,)]), value
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("text", 5),
+        ("text", "\ud800"),
+        ("uuid", "00000000-0000-0000-0000-000000000000"),
+        ("timestamptz", dt.datetime(2024, 1, 1)),
+        ("timestamp", dt.datetime(2024, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_what_only_a_dumper_can_tell_is_a_row_error_without_the_value(
+    column: str, value: object
+) -> None:
+    into = encoder(column)
+    for encode in (lambda: list(into.pieces([(value,)])), lambda: into.parameters([(value,)])):
+        with pytest.raises(WriteError) as caught:
+            encode()
+        assert caught.value.sqlstate == "22000"
+        assert caught.value.__cause__ is None
+        assert str(value) not in str(caught.value)
+
+
+def test_types_without_a_quick_dumper_have_no_encoder() -> None:
+    assert row_encoder([PgType("numeric", 0, 0, "numeric", "numeric")]) is None
+
+
+def test_a_stream_comes_in_bounded_pieces_and_can_be_sent_again() -> None:
+    rows = [("x" * 1_000,)] * 1_000
+    stream = RowStream(encoder("text"), rows)
+    first = [bytes(piece) for piece in stream.ready()]
+    assert max(map(len, first)) < PIECE_BYTES + 2_000
+    body = b"".join(first)
+    assert stream.byte_count == len(body)
+    assert (
+        body == COPY_HEADER + (struct.pack(">hi", 1, 1_000) + b"x" * 1_000) * 1_000 + COPY_TRAILER
+    )
+    assert b"".join(stream.ready()) == body
+
+
+@strategies
+@drivers
+async def test_the_server_has_what_the_rows_say(dsn18: str, strategy: str, driver: str) -> None:
+    """Every value, as psycopg reads it back; the rows are those of Hypothesis."""
+    execute(dsn18, f"CREATE TABLE t (n int4, {KINDS})")
+    rows: list[tuple[Any, ...]] = []
+
+    @given(st.lists(ROW, min_size=1, max_size=20))
+    def collect(drawn: list[tuple[Any, ...]]) -> None:
+        rows.extend([(n, *row) for n, row in enumerate(drawn, len(rows))])
+
+    collect()
+    result = await load(
+        open_source(rows, columns=["n", *NAMES]),
+        {None: TableName("t")},
+        dsn18,
+        options(strategy=strategy, driver=driver, chunk_size=500, parallelism=1),
+    )
+    assert result.total.committed == len(rows)
+    listed = ", ".join("j::text" if name == "j" else name for name in NAMES)
+    stored = query(dsn18, f"SELECT n, {listed} FROM t ORDER BY n")
+    for row, found in zip(rows, stored, strict=True):
+        for sent, got in zip(row, found, strict=True):
+            same = sent == got or (sent != sent and got != got)
+            assert same, (sent, got)
+
+
+@strategies
+@drivers
+async def test_a_bad_value_takes_its_own_row_only(dsn: str, strategy: str, driver: str) -> None:
+    """One becomes a column because a look shows it, the others fail at the server."""
+    execute(dsn, "CREATE TABLE t (i int4 CHECK (i <> 77), s text, u uuid)")
+    ident = uuid.uuid4()
+    rows: list[tuple[Any, ...]] = [(i, f"text {i}", ident) for i in range(1_000)]
+    rows[77] = (77, "checked by the server", ident)
+    rows[300] = (3_000_000_000, "too long", ident)
+    rows[500] = (500, "nul \0", ident)
+    result = await load(
+        open_source(rows, columns=["i", "s", "u"]),
+        {None: TableName("t")},
+        dsn,
+        options(strategy=strategy, driver=driver, chunk_size=100, parallelism=2),
+    )
+    assert (result.total.read, result.total.committed, result.total.rejected) == (1_000, 997, 3)
+    assert query(dsn, "SELECT count(*), count(DISTINCT i), sum(i) FROM t") == [
+        (997, 997, sum(range(1_000)) - 77 - 300 - 500)
+    ]
+
+
+@strategies
+@drivers
+async def test_a_row_that_its_dumper_refuses_goes_alone(
+    dsn: str, tmp_path: Path, strategy: str, driver: str
+) -> None:
+    execute(dsn, "CREATE TABLE t (i int4, u uuid)")
+    rows: list[tuple[Any, ...]] = [(i, uuid.uuid4()) for i in range(2_500)]
+    rows[2_123] = (2_123, "no uuid")
+    result = await load(
+        open_source(rows, columns=["i", "u"]),
+        {None: TableName("t")},
+        dsn,
+        options(strategy=strategy, driver=driver, chunk_size=500, dead_letter=tmp_path / "rejects"),
+    )
+    assert (result.total.committed, result.total.rejected) == (2_499, 1)
+    assert query(dsn, "SELECT count(*) FROM t WHERE i = 2123") == [(0,)]
+    (rejected,) = (tmp_path / "rejects").read_text().splitlines()
+    assert json.loads(rejected)["row_number"] == 2_124
+
+
+@drivers
+async def test_rows_of_an_iterator_are_read_once(dsn18: str, driver: str) -> None:
+    execute(dsn18, "CREATE TABLE t (i int4, s text)")
+    rows = ((i, str(i)) for i in range(25_000))
+    result = await load(
+        open_source(rows, columns=["i", "s"]),
+        {None: TableName("t")},
+        dsn18,
+        options(strategy="copy", driver=driver, chunk_size=3_000, parallelism=2),
+    )
+    assert len(result.chunk_seconds) == 9
+    assert query(dsn18, "SELECT count(*), sum(i), sum(s::int4) FROM t") == [
+        (25_000, sum(range(25_000)), sum(range(25_000)))
+    ]
