@@ -64,8 +64,8 @@ _FORM_TITLES = {
     "csv": "a CSV file",
 }
 # Against the server alone a load must be long enough for connecting not to count.
-_STRETCH: dict[Form, float] = {"arrow": 2.5, "parquet": 2.5}
-_SIZES = {"activity36": 0.2, "flights": 0.3, "events": 0.5, "heart_rate_keyed": 0.5}
+_STRETCH: dict[Form, float] = {"tuples": 2.5, "arrow": 5.0, "parquet": 5.0, "csv": 2.5}
+_SIZES = {"activity36": 0.5, "flights": 0.75, "events": 0.75, "heart_rate_keyed": 0.5}
 
 # VALUES loses to all of them, and costs the time of several
 _STRATEGIES = tuple(

@@ -19,17 +19,18 @@ Kind = Literal["limit", "ours", "peer"]
 LIMIT = "server's COPY FROM file"
 LIMIT_STAGED = "server's COPY FROM file, staged"
 
-# Where all goes in one transaction, as a peer's one COPY does, a chunk may be large too.
+# Where all goes in one transaction, as a peer's one COPY does, a chunk may be large too; with two
+# writers half as large, so that the last ones end together.
 _LARGE = 100_000
 
 COPY = OurWay("copy", "psycopg", chunk_rows=_LARGE)
-# Rows that must be made of Python objects first: the server need not wait for so many of them.
+# The server waits while the first chunk's rows are looked at.
 COPY_TUPLES = OurWay("copy", "psycopg", chunk_rows=20_000)
 COPY_CHUNKS = OurWay("copy", "psycopg", per_chunk=True)
 COPY_CHUNKS_LEDGER = OurWay("copy", "psycopg", per_chunk=True, exactly_once="ledger")
-COPY_2 = OurWay("copy", "psycopg", writers=2, chunk_rows=_LARGE)
+COPY_2 = OurWay("copy", "psycopg", writers=2, chunk_rows=_LARGE // 2)
 COPY_ASYNCPG = OurWay("copy", "asyncpg", chunk_rows=_LARGE)
-COPY_ASYNCPG_2 = OurWay("copy", "asyncpg", writers=2, chunk_rows=_LARGE)
+COPY_ASYNCPG_2 = OurWay("copy", "asyncpg", writers=2, chunk_rows=_LARGE // 2)
 UNNEST = OurWay("unnest", "psycopg")
 UNNEST_ASYNCPG = OurWay("unnest", "asyncpg")
 VALUES = OurWay("values", "psycopg")
