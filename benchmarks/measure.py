@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.cases import Case
+from benchmarks.cpu import CpuTimes, cpu_times
 from benchmarks.data import Data, Inputs
 from benchmarks.ground import Ground
 from benchmarks.results import CaseResult, Sample, WayResult
@@ -83,24 +84,37 @@ def _warm_up(case: Case, runner: _Runner, ground: Ground, inputs: Inputs) -> Non
 
 
 def _run(case: Case, runner: _Runner, ground: Ground, number: int, position: int) -> None:
-    seconds = _guarded(case, runner, ground, runner.data)
-    if runner.failure is None:
-        runner.samples.append(Sample(number, position, seconds))
+    cost = _guarded(case, runner, ground, runner.data)
+    if cost is not None:
+        cpu = cost.cpu
+        runner.samples.append(
+            Sample(number, position, cost.seconds, cpu and cpu.client_s, cpu and cpu.server_s)
+        )
 
 
-def _guarded(case: Case, runner: _Runner, ground: Ground, data: Data) -> float:
-    """Load from a clean start and check what landed; returns the seconds of the load alone."""
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """Of one load alone."""
+
+    seconds: float
+    cpu: CpuTimes | None
+
+
+def _guarded(case: Case, runner: _Runner, ground: Ground, data: Data) -> _Cost | None:
+    """Load from a clean start and check what landed; None where that failed."""
     ground.reset(case.table, data.row_count, case.duplicates)
     gc.collect()
+    before = cpu_times(ground.cluster.pid)
     started = time.perf_counter()
     try:
         runner.way.load(ground.dsn, case.table, data)
         seconds = time.perf_counter() - started
+        after = cpu_times(ground.cluster.pid)
         ground.check(case.table, data.row_count, case.duplicates)
     except Exception as error:  # noqa: BLE001 - peers raise what they like; it is recorded
         runner.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return 0.0
-    return seconds
+        return None
+    return _Cost(seconds, after.since(before) if after and before else None)
 
 
 def _result(

@@ -16,7 +16,15 @@ from benchmarks.results import CaseResult, WayResult
 from benchmarks.wanted import Wanted
 
 _VERSION = 1
-_COLUMNS = ("way", "rows", "transaction", "rows/s", "of the limit", "ours is x as fast")
+_COLUMNS = (
+    "way",
+    "rows",
+    "transaction",
+    "rows/s",
+    "CPU, us a row",
+    "of the limit",
+    "ours is x as fast",
+)
 _NOTE = (
     "Ratios are in rows per second against the limit (the server's own COPY FROM a binary file) at"
     " as many writers: the median of ratios paired by round, and the smallest and largest. Every"
@@ -26,7 +34,9 @@ _NOTE = (
     " and, unless its line says ledger, exactly_once=off: no peer finds out what became of a COMMIT"
     " whose answer was lost. In one transaction a bad row stops batchbench as it stops the peers;"
     " by chunks it is left out and recorded. The last column is batchbench's first line of the"
-    " case with the peer's transaction boundary (one, or one a chunk) against that peer."
+    " case with the peer's transaction boundary (one, or one a chunk) against that peer. CPU is the"
+    " client's and all of the server's processes'; where their sum fills the cores, no client is"
+    " faster."
 )
 
 
@@ -114,14 +124,19 @@ def _rows(case: CaseResult) -> Iterator[tuple[str, ...]]:
     for way in case.ways:
         rows = f"{way.row_count:,}"
         if not way.usable:
-            yield way.name, rows, way.transaction, "FAILED", "", ""
+            yield way.name, rows, way.transaction, "FAILED", "", "", ""
             continue
         limit = case.limit(way.writers)
         against_limit = "1.00" if way.kind == "limit" else str(way.over(limit)) if limit else ""
         ours = case.ours_beside(way) if way.kind == "peer" else None
         against_ours = str(ours.over(way)) if ours else ""
         speed = f"{way.rows_per_s:,.0f}"
-        yield way.name, rows, way.transaction, speed, against_limit, against_ours
+        yield way.name, rows, way.transaction, speed, _cpu(way), against_limit, against_ours
+
+
+def _cpu(way: WayResult) -> str:
+    """Client + server."""
+    return "" if way.cpu_us is None else " + ".join(f"{us:.2f}" for us in way.cpu_us)
 
 
 def _goal_cells(line: Wanted) -> tuple[str, str, str, str]:

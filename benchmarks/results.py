@@ -9,11 +9,15 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One load. round: of the interleaved run; position: within the round; both from 0."""
+    """One load. round: of the interleaved run; position: within the round; both from 0.
+    client_cpu_s, server_cpu_s: CPU time that it took, where the system can tell.
+    """
 
     round: int
     position: int
     seconds: float
+    client_cpu_s: float | None = None
+    server_cpu_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,16 @@ class WayResult:
     def rows_per_s(self) -> float:
         """The median."""
         return self.row_count / median(sample.seconds for sample in self.samples)
+
+    @property
+    def cpu_us(self) -> tuple[float, float] | None:
+        """CPU time a row, client's and server's: medians; None where nothing tells."""
+        client = [s.client_cpu_s for s in self.samples if s.client_cpu_s is not None]
+        server = [s.server_cpu_s for s in self.samples if s.server_cpu_s is not None]
+        if not client or not server:
+            return None
+        per_row = 1e6 / self.row_count
+        return median(client) * per_row, median(server) * per_row
 
     def over(self, other: WayResult) -> Ratio:
         """How many times as fast as the other, in rows per second, by pairs of one round."""
