@@ -25,10 +25,8 @@ from batchbench.table import TableName, quote
 
 _CLOSE_TIMEOUT_S = 5.0
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN)
-# As psycopg's own `Copy`: libpq slows down where it is given more at once, and what is not flushed
-# piles up in it.
+# libpq slows down where it is given more at once, and what is not flushed piles up in it.
 _COPY_MESSAGE_BYTES = 128 << 10
-_FLUSH_BYTES = 1 << 20
 _BINARY = 1
 
 
@@ -119,19 +117,12 @@ class PsycopgSession:
         """Send a COPY's data. Not by psycopg's own `Copy`: where the connection breaks it logs
         "error ignored terminating" beside the error that it raises.
         """
-        unflushed = 0
         try:
             async with contextlib.aclosing(pieces_of(stream)) as pieces:
                 async for piece in pieces:
                     view = memoryview(piece)
                     for start in range(0, len(view), _COPY_MESSAGE_BYTES):
-                        message = view[start : start + _COPY_MESSAGE_BYTES]
-                        unflushed += len(message)
-                        flush = unflushed >= _FLUSH_BYTES
-                        unflushed = 0 if flush else unflushed
-                        await self._connection.wait(
-                            generators.copy_to(self._pgconn, message, flush=flush)
-                        )
+                        await self._put(view[start : start + _COPY_MESSAGE_BYTES])
         except WriteError:  # of the rows: they cannot be encoded
             with contextlib.suppress(psycopg.Error):  # its answer to our giving up
                 await self._connection.wait(generators.copy_end(self._pgconn, b"cannot go on"))
@@ -139,6 +130,25 @@ class PsycopgSession:
         except BaseException:
             self.abort()  # a COPY left open would take what is sent next for its data
             raise
+
+    async def _put(self, message: memoryview) -> None:
+        """Send a part of a COPY's data. Not by psycopg's `copy_to`, which waits for the network
+        before it looks whether it has to.
+        """
+        while self._pgconn.put_copy_data(message) == 0:
+            await self._writable()
+        while self._pgconn.flush():
+            await self._writable()
+
+    async def _writable(self) -> None:
+        """Wait until the socket takes more."""
+        loop, socket_fd = asyncio.get_running_loop(), self._pgconn.socket
+        ready = asyncio.Event()
+        loop.add_writer(socket_fd, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(socket_fd)
 
     async def begin(self, then: str = "") -> None:
         await self.run(f"BEGIN; {then}" if then else "BEGIN")
