@@ -21,7 +21,7 @@ from batchbench.harness.brief import Brief, TrialLostError
 from batchbench.harness.client import LENGTH_BYTES, STOP_LIMIT_S, packed
 from batchbench.harness.letters import Said, read_letter
 from batchbench.harness.plan import Trial
-from batchbench.harness.trial import TrialRunner, open_runner
+from batchbench.harness.trial import NO_MEMORY, TrialRunner, open_runner
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ async def _answer(runner: TrialRunner, trial: Trial) -> Said:
     try:
         return Said(answer=await runner.run(trial))
     except MemoryError:
-        return Said(error=TrialLostError("the client ran out of memory"))
+        return Said(error=TrialLostError(NO_MEMORY))
     except Exception as error:  # noqa: BLE001 - raised again by who asked
         return Said(error=error)
 

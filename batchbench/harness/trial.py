@@ -28,7 +28,7 @@ from batchbench.table import TableName
 DRIVER = "psycopg"
 """Of the harness's own sessions."""
 
-_NO_MEMORY = "the client ran out of memory"
+NO_MEMORY = "the client ran out of memory"
 
 Told = Callable[[str], None]
 
@@ -122,14 +122,14 @@ class TrialRunner:
             outcome.reason = f"the load took longer than {self.brief.trial_timeout_s:g} s"
         except LoadError as error:
             starved = isinstance(error.cause.__cause__, MemoryError)
-            outcome.reason = _NO_MEMORY if starved else str(error)
+            outcome.reason = NO_MEMORY if starved else str(error)
             outcome.result = error.result
         except BatchbenchError as error:
             outcome.reason = str(error)
         except (MemoryError, BaseExceptionGroup) as error:
             if isinstance(error, BaseExceptionGroup) and error.split(MemoryError)[1] is not None:
                 raise
-            outcome.reason = _NO_MEMORY
+            outcome.reason = NO_MEMORY
 
     async def _yardstick(self, prepared: Prepared, outcome: Outcome) -> None:
         """One COPY of bytes that are there, in one transaction: as fast as a client can be."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from batchbench.stats import student
 from batchbench.stats.ratio import Ratio, paired_ratio
 
 K = TypeVar("K", bound=Hashable)
@@ -56,7 +57,5 @@ def lower_bound(ratio: Ratio, confidence: float = 0.95) -> float | None:
     """One-sided: the ratio is over this, with that confidence; None under six pairs."""
     if ratio.error is None:
         return None
-    from scipy.special import stdtrit
-
-    reach = stdtrit(max(1.0, ratio.degrees), confidence) * ratio.error
+    reach = student.quantile(confidence, ratio.degrees) * ratio.error
     return float(np.exp(ratio.log - reach))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from batchbench.stats import student
 from batchbench.stats.ratio import Ratio
 
 Spending = Literal["obrien-fleming", "pocock"]
@@ -104,7 +105,5 @@ def hopeless(to_best: Ratio, level: float, worth: float = 0.97) -> bool:
     """
     if to_best.error is None:
         return False
-    from scipy.special import stdtrit
-
-    reach = stdtrit(max(1.0, to_best.degrees), 1 - level / 2) * to_best.error
+    reach = student.reach(1 - level, to_best.degrees) * to_best.error
     return bool(to_best.log + reach < np.log(worth))

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from batchbench.stats import student
+
 FEWEST_PAIRS = 6
 """No interval under so many: of five pairs, even all on one side, 95 % cannot be said."""
 
@@ -101,11 +103,11 @@ def ratio_of_logs(
         )
     if len(groups) == 1:
         low, high = signed_rank_interval(values, confidence)
-        error = (high - low) / (2 * _t(confidence, count - 1))
+        error = (high - low) / (2 * student.reach(confidence, count - 1))
         return _ratio(float(centres[0]), low, high, count, 1, confidence, error, sd, count - 1)
     centre = float(np.mean(centres))
     error, degrees = _error(groups, centres)
-    reach = _t(confidence, degrees) * error
+    reach = student.reach(confidence, degrees) * error
     return _ratio(
         *(centre, centre - reach, centre + reach, count, len(groups), confidence, error, sd),
         degrees,
@@ -129,7 +131,7 @@ def signed_rank_interval(values: Floats, confidence: float) -> tuple[float, floa
     low, high = float(averages[rank - 1]), float(averages[-rank])
     if 2.0 ** (1 - count) <= 1 - confidence:
         return low, high
-    reach = _t(confidence, count - 1) * float(np.std(values, ddof=1)) / np.sqrt(count)
+    reach = student.reach(confidence, count - 1) * float(np.std(values, ddof=1)) / np.sqrt(count)
     centre = float(np.mean(values))
     return min(low, centre - reach), max(high, centre + reach)
 
@@ -199,12 +201,6 @@ def planned_error(sd: float, pairs: int, epochs: int) -> tuple[float, float]:
     if epochs == 1:
         return float(np.sqrt(sampling)), pairs - 1
     return float(np.sqrt(sampling + EPOCH_SD**2 / epochs)), _belief(epochs) + epochs - 1
-
-
-def _t(confidence: float, degrees: float) -> float:
-    from scipy.special import stdtrit  # scipy.stats.t is the same, a hundred times slower
-
-    return float(stdtrit(max(1.0, degrees), (1 + confidence) / 2))
 
 
 def _ratio(centre: float, low: float, high: float, *rest: Any) -> Ratio:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from batchbench.stats import student
+
 FEWEST_LEVELS = 6
 _BOOTSTRAPS = 200
 _STEPS = 50
@@ -97,9 +99,7 @@ Floats = NDArray[np.float64]
 
 def _student(degrees: int) -> float:
     """How much wider an interval is whose spread is known from so few degrees of freedom."""
-    from scipy.stats import norm, t
-
-    return float(t.ppf(0.975, degrees) / norm.ppf(0.975))
+    return student.reach(0.95, degrees) / student.reach(0.95, float("inf"))
 
 
 def _law(writers: Floats, single: float, contention: float, crosstalk: float) -> Floats:

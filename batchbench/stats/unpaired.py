@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from batchbench.stats import student
 from batchbench.stats.ratio import FEWEST_PAIRS, Ratio, ratio_of_logs
 
 
@@ -24,8 +25,6 @@ def unpaired_ratio(
     nothing pairs them. Each run has the error that `ratio_of_logs` gives its own mean.
     Source: Welch (1947), Satterthwaite's degrees of freedom.
     """
-    from scipy.stats import t
-
     sides = [
         ratio_of_logs(np.log(np.asarray(values, float)), epochs=of, confidence=confidence)
         for values, of in ((one, epochs), (other, other_epochs))
@@ -42,7 +41,7 @@ def unpaired_ratio(
     squares = sum(v**2 / side.degrees for v, side in zip(variances, sides, strict=True))
     degrees = total**2 / squares if squares > 0 else float(pairs - 1)
     error = float(np.sqrt(total))
-    reach = float(t.ppf((1 + confidence) / 2, max(1.0, degrees))) * error
+    reach = student.reach(confidence, degrees) * error
     sd = float(np.hypot(sides[0].sd or 0.0, sides[1].sd or 0.0))
     low, high = float(np.exp(centre - reach)), float(np.exp(centre + reach))
     return Ratio(estimate, low, high, pairs, groups, confidence, error, sd, degrees)

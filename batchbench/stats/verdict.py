@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from batchbench.stats import student
 from batchbench.stats.ratio import FEWEST_PAIRS, Ratio, planned_error
 
 DELTA = 0.02
@@ -61,7 +62,7 @@ def judge(ratio: Ratio, delta: float = DELTA) -> Verdict:
     band = np.log1p(delta)
     if ratio.low > 1 + delta or ratio.high < 1 / (1 + delta):
         return Verdict(Finding.DIFFERENT, ratio, delta, smallest)
-    reach = _quantile(1 - ALPHA, ratio.degrees) * ratio.error
+    reach = student.quantile(1 - ALPHA, ratio.degrees) * ratio.error
     if abs(ratio.log) + reach < band:
         return Verdict(Finding.EQUIVALENT, ratio, delta, smallest)
     return Verdict(Finding.UNDECIDED, ratio, delta, smallest)
@@ -107,7 +108,7 @@ def _factor(degrees: float, confidence: float, *, estimated: bool) -> float:
     from scipy.special import ndtr
     from scipy.stats import chi2
 
-    needed = _quantile((1 + confidence) / 2, degrees)
+    needed = student.reach(confidence, degrees)
     shares = (np.arange(_ERRORS) + 0.5) / _ERRORS
     off = np.sqrt(chi2.ppf(shares, max(1.0, degrees)) / max(1.0, degrees))
     told = off[:, None] if estimated else np.ones((1, 1))
@@ -137,9 +138,3 @@ def pairs_needed(
         else:
             low = middle + 1
     return low
-
-
-def _quantile(share: float, degrees: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(max(1.0, degrees), share))
