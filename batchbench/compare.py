@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from batchbench.errors import InputError
-from batchbench.results import Run, TrialRecord
+from batchbench.results import Key, Run, TrialRecord
 from batchbench.stats import Ratio, Verdict, judge
 from batchbench.stats.unpaired import unpaired_ratio
-
-Key = tuple[str, str, str, int, int]
-"""table, strategy, driver, chunk size, parallelism"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +24,15 @@ class Difference:
 
     @property
     def name(self) -> str:
-        """ "heart_rate copy psycopg 5,000 x 2" """
-        table, strategy, driver, chunk_size, writers = self.key
-        return f"{table} {strategy} {driver} {chunk_size:,} x {writers}"
+        """As `Key.name`."""
+        return self.key.name
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """before, after: run ids. differences: largest change first. mean: of all configurations, None
     where there is none. by_yardstick: whether speeds were divided by each run's own yardstick.
-    missing: configurations that only one of them has. remarks: what makes the two hard to compare.
+    missing: configurations that only one of them has to compare. remarks: what makes that hard.
     """
 
     before: str
@@ -50,28 +46,31 @@ class Comparison:
 
 def compare(before: Run, after: Run, delta: float = 0.02) -> Comparison:
     """Raises InputError where the two have no configuration in common."""
-    old, new = _by_key(before), _by_key(after)
+    yardsticks = [_yardstick(run) for run in (before, after)]
+    both = all(yardsticks)
+    if not both:
+        yardsticks = [{}, {}]
+    old, new = (_by_key(run, of) for run, of in zip((before, after), yardsticks, strict=True))
     shared = [key for key in old if key in new]
     if not shared:
         raise InputError(
             f"runs {before.info.run_id} and {after.info.run_id} have no configuration in common:"
             " repeat the command of one of them for the other"
         )
-    yardsticks = [_yardstick(run) for run in (before, after)]
-    both = all(yardsticks)
     differences = []
     for key in shared:
         ratio = unpaired_ratio(
-            _speeds(new[key], yardsticks[1] if both else {}),
-            _speeds(old[key], yardsticks[0] if both else {}),
-            epochs=_epochs(new[key]),
-            other_epochs=_epochs(old[key]),
+            _speeds(new[key], yardsticks[1]),
+            _speeds(old[key], yardsticks[0]),
+            epochs=[record.epoch for record in new[key]],
+            other_epochs=[record.epoch for record in old[key]],
         )
         verdict = judge(ratio, delta)
         differences.append(Difference(key, _median(old[key]), _median(new[key]), verdict))
     differences.sort(key=lambda d: -abs(d.verdict.ratio.log))
-    mean = judge(_mean([old, new], shared, yardsticks if both else [{}, {}]), delta)
-    missing = tuple(" ".join(map(str, key)) for key in {**old, **new} if key not in shared)
+    mean = judge(_mean([old, new], shared, yardsticks), delta)
+    used = dict.fromkeys(r.key for run in (before, after) for r in run.trials if r.usable)
+    missing = tuple(key.name for key in used if key not in shared)
     remarks = _remarks(before, after, by_yardstick=both)
     ids = before.info.run_id, after.info.run_id
     return Comparison(*ids, tuple(differences), mean, both, missing, remarks)
@@ -89,32 +88,20 @@ def _mean(
     for trials, yardstick in zip(runs, yardsticks, strict=True):
         logs: dict[tuple[Hashable, int], list[float]] = {}
         for key in shared:
-            kept = [r for r in trials[key] if not yardstick or _place(r) in yardstick]
-            for record, speed in zip(kept, _speeds(kept, yardstick), strict=True):
+            for record, speed in zip(trials[key], _speeds(trials[key], yardstick), strict=True):
                 logs.setdefault((record.epoch, record.block), []).append(math.log(speed))
         sides.append([math.exp(fmean(values)) for values in logs.values()])
         epochs.append([epoch for epoch, _ in logs])
-    return unpaired_ratio(
-        sides[1], sides[0], epochs=_several(epochs[1]), other_epochs=_several(epochs[0])
-    )
+    return unpaired_ratio(sides[1], sides[0], epochs=epochs[1], other_epochs=epochs[0])
 
 
-def _several(epochs: Sequence[Hashable]) -> Sequence[Hashable] | None:
-    return epochs if len(set(epochs)) > 1 else None
-
-
-def _by_key(run: Run) -> dict[Key, list[TrialRecord]]:
+def _by_key(run: Run, yardstick: Mapping[Place, float]) -> dict[Key, list[TrialRecord]]:
+    """Usable trials; where there is a yardstick, those of blocks that have it."""
     trials: dict[Key, list[TrialRecord]] = {}
     for record in run.trials:
-        if record.usable:
-            trials.setdefault(key_of(record), []).append(record)
+        if record.usable and (not yardstick or _place(record) in yardstick):
+            trials.setdefault(record.key, []).append(record)
     return trials
-
-
-def key_of(record: TrialRecord) -> Key:
-    """What tells configurations apart."""
-    c = record
-    return c.table, c.strategy, c.driver, c.chunk_size, c.parallelism
 
 
 Place = tuple[str, Hashable, int]
@@ -137,15 +124,7 @@ def _speeds(trials: Sequence[TrialRecord], yardstick: Mapping[Place, float]) -> 
     """Rows a second; where there is a yardstick, against that of the same block."""
     if not yardstick:
         return [record.rows_per_s or 0.0 for record in trials]
-    return [
-        (record.rows_per_s or 0.0) / yardstick[_place(record)]
-        for record in trials
-        if _place(record) in yardstick
-    ]
-
-
-def _epochs(trials: Sequence[TrialRecord]) -> Sequence[Hashable] | None:
-    return _several([record.epoch for record in trials])
+    return [(record.rows_per_s or 0.0) / yardstick[_place(record)] for record in trials]
 
 
 def _median(trials: Sequence[TrialRecord]) -> float:

@@ -113,6 +113,31 @@ def test_the_mean_claims_nothing_of_nothing() -> None:
     assert claims <= 6
 
 
+def test_round_trips_are_told_apart() -> None:
+    """What is lost far away is not lost in what is near, nor in a mean of both."""
+
+    def both(far: float, seed: int) -> Run:
+        near, distant = run(1.0, seed=seed), run(far, seed=seed + 1)
+        moved = [replace(r, rtt_ms=5.0, trial_id=f"far{r.trial_id}") for r in distant.trials]
+        return replace(near, records=(*near.records, *moved))
+
+    comparison = compare(both(0.1, 1), both(0.05, 3))
+    assert [difference.key.rtt_ms for difference in comparison.differences] == [5.0, 0.0]
+    slower, same = (difference.verdict.ratio.estimate for difference in comparison.differences)
+    assert (slower, same) == (pytest.approx(0.5, rel=0.1), pytest.approx(1, rel=0.1))
+    assert comparison.differences[0].name.endswith(" +5 ms")
+    only_near = replace(STORED, records=run(1.0).records)
+    assert compare(both(0.1, 1), only_near).missing == (comparison.differences[0].name,)
+
+
+def test_trials_of_a_block_without_its_yardstick_are_left_out() -> None:
+    """As after a sweep that was stopped in the middle of a block."""
+    whole = run(1.0)
+    cut = replace(whole, records=tuple(r for r in whole.records if r.trial_id != "y30"))
+    (difference,) = compare(cut, run(1.0, seed=2)).differences
+    assert difference.verdict.ratio.pairs == 29
+
+
 # --- frames -------------------------------------------------------------------------------------
 
 

@@ -27,8 +27,8 @@ from batchbench.gate import (
     markdown,
     read_rules,
 )
-from batchbench.results import Run, TrialRecord, open_run
-from tests.test_compare import STORED, TRIAL, run
+from batchbench.results import Run, TrialRecord
+from tests.test_compare import STORED, TRIAL, run, stored
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,6 +72,14 @@ def test_a_failed_trial_fails_whatever_the_figures() -> None:
     (result,) = judge_run(with_records(TRIAL, replace(failed, trial_id="x")), rules(above=1))
     assert result.status is Status.FAIL
     assert "the disk is full" in result.seen
+
+
+def test_each_round_trip_is_held_to_the_rule() -> None:
+    far = replace(TRIAL, trial_id="far", rtt_ms=20.0, rows_per_s=10.0)
+    fast = [replace(TRIAL, trial_id=str(n), rows_per_s=1e5) for n in range(5)]
+    results = judge_run(with_records(*fast, far), rules(above=2_000))
+    assert statuses(results) == [Status.PASS, Status.FAIL]
+    assert results[1].subject.endswith(" +20 ms")
 
 
 @pytest.mark.parametrize("only", [{"table": "nothing"}, {"chunk_size": 1}])
@@ -170,13 +178,6 @@ def gate(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
         cwd=cwd,
         env=child_environment({"PYTHONPATH": str(ROOT), **environment}),
     )
-
-
-def stored(folder: Path, made: Run) -> str:
-    with open_run(folder, replace(made.info, schema_version=2)) as writer:
-        for record in made.records:
-            writer.append(record)
-    return str(folder)
 
 
 def test_the_gate_as_a_command(tmp_path: Path) -> None:

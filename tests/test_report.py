@@ -16,7 +16,7 @@ from batchbench.cli.app import app
 from batchbench.config import Settings
 from batchbench.errors import InputError
 from batchbench.harness.planning import configured
-from batchbench.report import Report, build_report, markdown, page, plain_lines
+from batchbench.report import LivePage, Report, build_report, markdown, page, plain_lines
 from batchbench.report.current import AUTO_DRIVER, AUTO_STRATEGY
 from batchbench.report.figures import change_text, number, percent, short, with_spread
 from batchbench.report.groups import spread_of
@@ -395,6 +395,27 @@ def test_the_command_writes_the_page_and_prints_the_first_lines(tmp_path: Path) 
         app, ["report", str(folder), "--baseline", str(folder), "--markdown", "-o", str(output)]
     )
     assert "**Can it be trusted?**" in again.output
+
+
+def test_a_page_shows_one_round_trip(tmp_path: Path) -> None:
+    """Pooled, the loads from far away would be noise of the near ones."""
+    near, far = sleep_run(), sleep_run(8_000, 10_000)
+    moved = (replace(r, rtt_ms=20.0, trial_id=f"far{r.trial_id}") for r in far.records)
+    both = replace(near, records=(*near.records, *moved))
+    folder, output = stored(tmp_path / "run", both), tmp_path / "report.html"
+    words = ["report", str(folder), "-o", str(output)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "0, 20 ms more; name one of them with --rtt-ms" in done.output
+    done = CliRunner().invoke(app, [*words, "--rtt-ms", "20", "--baseline", str(folder)])
+    assert done.exit_code == 0, done.output
+    far_away = load_run(folder).at(20)
+    assert output.read_text() == page(build_report(far_away, far_away))
+    with pytest.raises(InputError, match="told apart"):
+        build_report(both)
+    with LivePage() as live:
+        live.update(both)
+        assert "the sweep has loads of 20 ms as well" in live.data()
 
 
 @pytest.mark.parametrize("what", ["nothing", "no trials", "not a run", "only failures"])

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from batchbench.report import LivePage, build_report, page, write_page
+from batchbench.report import LivePage, build_report, page
 from batchbench.results import Run
 from tests.test_recommend import copying, run_of
 from tests.test_report import OURS, blocks, sleep_run, with_info
@@ -91,7 +91,7 @@ def big_run() -> Run:
 
 def written(folder: Path, run: Run) -> str:
     path = folder / "report.html"
-    write_page(page(build_report(run)), path)
+    path.write_text(page(build_report(run)), encoding="utf-8")
     return path.as_uri()
 
 

@@ -125,17 +125,12 @@ def _show(comparison: Comparison, *, as_json: bool) -> None:
     for remark in comparison.remarks:
         warn(remark)
     for name in comparison.missing:
-        note(f"only one of the runs has {name}")
+        note(f"only one of the runs has {name} to compare")
 
 
 def _document(difference: Difference) -> dict[str, object]:
-    table, strategy, driver, chunk_size, parallelism = difference.key
     return {
-        "table": table,
-        "strategy": strategy,
-        "driver": driver,
-        "chunk_size": chunk_size,
-        "parallelism": parallelism,
+        **difference.key._asdict(),
         "before_rows_per_s": difference.before,
         "after_rows_per_s": difference.after,
         **verdict_document(difference.verdict),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from batchbench.cli.console import err, figures_grid, out, print_json, warn
+from batchbench.cli.files import append, write_whole
 from batchbench.cli.options import AsJson, DataDir, Dsn, ServerSpec, server_to_measure
 from batchbench.compare import compare
 from batchbench.config import step_summary
@@ -135,17 +136,12 @@ def _show(
             grid.add_row(f"[{colour}]{result.status}[/]", result.rule, result.subject, result.seen)
         out.print(grid)
     if junit_file is not None:
-        _write(junit_file, junit(results))
-    for path in filter(None, (markdown_file, step_summary())):
-        _write(path, markdown(results).encode(), append=path != markdown_file)
-
-
-def _write(path: Path, content: bytes, *, append: bool = False) -> None:
-    try:
-        with path.open("ab" if append else "wb") as file:
-            file.write(content)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
+        write_whole(junit_file, junit(results))
+    if markdown_file is not None:
+        write_whole(markdown_file, markdown(results))
+    summary = step_summary()
+    if summary is not None:
+        append(summary, markdown(results).encode())
 
 
 def _replace(baseline: Path, run: Path, code: int) -> None:

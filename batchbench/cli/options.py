@@ -13,6 +13,7 @@ from batchbench.cli.console import note, warn
 from batchbench.config import Settings, find_dsn, load_settings
 from batchbench.errors import ConfigError
 from batchbench.profile import PROFILES
+from batchbench.results import Run
 from batchbench.servers import Server, open_server
 
 Dsn: TypeAlias = Annotated[
@@ -37,6 +38,12 @@ DataDir: TypeAlias = Annotated[
 EnvFile: TypeAlias = Annotated[
     Path | None, typer.Option(help="Read BATCH_* from this file instead of ./.env.")
 ]
+RoundTrips: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--rtt-ms", help="Of a run with several round trips: those that your service has."
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -46,6 +53,22 @@ def read_settings(env_file: Path | None) -> Settings:
     for doubt in doubts:
         warn(doubt)
     return settings
+
+
+def at_round_trips(run: Run, rtt_ms: float | None) -> Run:
+    """The part of the run that is meant: what is best near may be worst far away.
+
+    Raises ConfigError where it has several and none is named, or not the one that is.
+    """
+    if rtt_ms is None and len(run.rtts_ms) == 1:
+        return run
+    if rtt_ms not in run.rtts_ms:
+        known = ", ".join(f"{known:g}" for known in run.rtts_ms)
+        raise ConfigError(
+            f"{run.folder} was measured with round trips of {known} ms more; name one of them with"
+            " --rtt-ms"
+        )
+    return run.at(rtt_ms)
 
 
 @contextmanager

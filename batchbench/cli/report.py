@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from batchbench.cli.console import err, out, warn
-from batchbench.cli.options import split_names
+from batchbench.cli.files import write_whole
+from batchbench.cli.options import RoundTrips, at_round_trips, split_names
 from batchbench.errors import ConfigError
-from batchbench.report import build_report, markdown, page, plain_lines, write_page
+from batchbench.report import build_report, markdown, page, plain_lines
 from batchbench.results import load_run
 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a sweep's run.", metavar="RUN")]
@@ -24,16 +25,18 @@ def report_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page; it is replaced.")
     ] = Path("report.html"),
+    rtt_ms: RoundTrips = None,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the first lines as Markdown.")
     ] = False,
 ) -> int:
     """Write one self-contained HTML page of a run, and print its three first lines."""
-    stored = load_run(run)
-    report = build_report(stored, load_run(baseline) if baseline is not None else None)
+    stored = at_round_trips(load_run(run), rtt_ms)
+    before = None if baseline is None else at_round_trips(load_run(baseline), stored.rtts_ms[0])
+    report = build_report(stored, before)
     for warning in stored.warnings:
         warn(warning)
-    write_page(page(report), output)
+    write_whole(output, page(report))
     if as_markdown:
         out.print(markdown(report.first), markup=False)
     else:
@@ -51,6 +54,7 @@ def plot_command(
     image_format: Annotated[
         str, typer.Option("--format", help="With commas: png, svg, pdf.")
     ] = "png,svg",
+    rtt_ms: RoundTrips = None,
 ) -> int:
     """Draw a run's main charts as images."""
     from batchbench.plot import FORMATS, save_figures  # matplotlib takes a second to import
@@ -59,6 +63,7 @@ def plot_command(
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(f"--format takes {', '.join(FORMATS)}, not {name!r}")
-    for path in save_figures(load_run(run), output, formats or list(FORMATS[:2])):
+    stored = at_round_trips(load_run(run), rtt_ms)
+    for path in save_figures(stored, output, formats or list(FORMATS[:2])):
         out.print(str(path), markup=False)
     return 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-from batchbench.compare import Comparison, key_of
+from batchbench.compare import Comparison
 from batchbench.gate.rules import METRICS, Rule, Rules
-from batchbench.results import Run, TrialRecord
+from batchbench.results import Key, Run, TrialRecord
 from batchbench.stats import Ratio, Verdict
 
 
@@ -45,13 +45,13 @@ def judge_run(run: Run, rules: Rules) -> list[Result]:
 
 
 def _hold(run: Run, rule: Rule) -> list[Result]:
-    chosen: dict[tuple[object, ...], list[TrialRecord]] = {}
+    chosen: dict[Key, list[TrialRecord]] = {}
     for record in run.trials:
         if all(getattr(record, name) == value for name, value in rule.only.items()):
-            chosen.setdefault(key_of(record), []).append(record)
+            chosen.setdefault(record.key, []).append(record)
     if not chosen:
         return [Result(rule.name, "-", Status.UNDECIDED, "no trial of it in the run")]
-    return [_result(rule, " ".join(map(str, key)), records) for key, records in chosen.items()]
+    return [_result(rule, key.name, records) for key, records in chosen.items()]
 
 
 def _result(rule: Rule, subject: str, records: list[TrialRecord]) -> Result:
@@ -77,7 +77,7 @@ def judge_baseline(comparison: Comparison, rules: Rules) -> list[Result]:
         for difference in comparison.differences
     ]
     return results + [
-        Result(name, missing, Status.UNDECIDED, "only one of the runs has it")
+        Result(name, missing, Status.UNDECIDED, "only one of the runs has it to compare")
         for missing in comparison.missing
     ]
 

@@ -9,7 +9,7 @@ from batchbench.harness.brief import Brief
 from batchbench.harness.planning import FEWEST_CHUNKS
 from batchbench.harness.progress import SweepEvent, SweepListener, SweepNotice
 from batchbench.harness.state import WEAK_COMMITS
-from batchbench.results import Run, TrialRecord
+from batchbench.results import Run
 from batchbench.stats import FEWEST_PAIRS
 
 
@@ -58,7 +58,7 @@ def said_at_end(run: Run) -> Iterator[str]:
             f"under {FEWEST_CHUNKS} chunks a load at chunk size {sizes}: too few for a claim about"
             f" chunk size; --rows {FEWEST_CHUNKS * largest} has enough of all"
         )
-    pairs = Counter(_configuration(record) for record in good)
+    pairs = Counter(record.key for record in good)
     least = min(pairs.values(), default=0)
     if good and least < FEWEST_PAIRS:
         count = "1 pair" if least == 1 else f"{least} pairs"
@@ -66,8 +66,3 @@ def said_at_end(run: Run) -> Iterator[str]:
             f"only {count} of loads to compare: {FEWEST_PAIRS} are the least for an interval, so"
             " this is provisional; raise --repeats or --budget"
         )
-
-
-def _configuration(record: TrialRecord) -> tuple[str, str, str, int, int, float]:
-    kind = (record.table, record.strategy, record.driver)
-    return (*kind, record.chunk_size, record.parallelism, record.rtt_ms)

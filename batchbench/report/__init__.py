@@ -7,7 +7,7 @@ nothing, so it opens from disk; every text in it comes from a block of JSON and 
 from batchbench.report.building import build_report
 from batchbench.report.live import LivePage
 from batchbench.report.model import FirstLine, FirstLines, Report
-from batchbench.report.page import page, write_page
+from batchbench.report.page import page
 from batchbench.report.text import markdown, plain_lines
 
 __all__ = [
@@ -19,5 +19,4 @@ __all__ = [
     "markdown",
     "page",
     "plain_lines",
-    "write_page",
 ]

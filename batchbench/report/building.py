@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from batchbench.errors import InputError
 from batchbench.recommend import env_text, ranking, recommend
 from batchbench.report.baseline import baseline_report
 from batchbench.report.current import as_text, settings_of
@@ -20,15 +21,21 @@ from batchbench.results import Run, RunInfo
 def evidence_of(run: Run) -> Evidence:
     """What the parts of a report are computed from.
 
-    Raises InputError where the run has no usable trial.
+    Raises InputError where the run has no usable trial, or has several round trips.
     """
+    if len(run.rtts_ms) > 1:
+        known = ", ".join(f"{rtt_ms:g}" for rtt_ms in run.rtts_ms)
+        raise InputError(
+            f"run {run.info.run_id} has round trips of {known} ms more, which are told apart: take"
+            " its part at one of them, run.at(rtt_ms)"
+        )
     return Evidence(run, group_trials(run), ranking(run), recommend(run), settings_of(run.info))
 
 
 def build_report(run: Run, baseline: Run | None = None) -> Report:
     """All that is to be shown of a run. baseline: an earlier run to hold it against.
 
-    Raises InputError where either has no usable trial.
+    Raises InputError where either has no usable trial, or several round trips.
     """
     evidence = evidence_of(run)
     values, gains = values_of(evidence), gains_of(evidence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -96,10 +97,20 @@ class LivePage:
         done = 0 if run is None else len(run.records)
         state = LiveState(self._version, done, self._planned, self._finished, _WAITING)
         try:
-            report = None if run is None else build_report(run)
+            report = None if run is None else build_report(_nearest(run))
         except InputError:  # no usable trial so far
             report = None
         return document(report, state)
+
+
+def _nearest(run: Run) -> Run:
+    """The part under the shortest round trips; a page shows one."""
+    shown, *others = run.rtts_ms
+    if not others:
+        return run
+    left = ", ".join(f"{rtt_ms:g}" for rtt_ms in others)
+    warning = f"shown: round trips of {shown:g} ms more; the sweep has loads of {left} ms as well"
+    return replace(run.at(shown), warnings=(*run.warnings, warning))
 
 
 class _Server(ThreadingHTTPServer):

@@ -8,10 +8,8 @@ import html
 import json
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from pathlib import Path
 
 from batchbench import __version__
-from batchbench.errors import ConfigError
 from batchbench.report.model import RANK_COLUMNS, Report
 from batchbench.report.text import plain_lines
 
@@ -81,14 +79,3 @@ def _asset(name: str) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def write_page(text: str, path: Path) -> None:
-    """Whole or not at all. Raises ConfigError where it cannot be written."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error

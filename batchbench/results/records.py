@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
@@ -29,6 +29,25 @@ _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 def meets_goal(rows_per_s: float, peak_rss_mb: float) -> bool:
     """Whether a load writes 10,000 rows in under 5 s, in under 500 MB."""
     return rows_per_s > GOAL_ROWS_PER_S and peak_rss_mb < GOAL_PEAK_RSS_MB
+
+
+class Key(NamedTuple):
+    """What tells the configurations of a run apart, round trips included: what is best near may be
+    worst far away.
+    """
+
+    table: str
+    strategy: str
+    driver: str
+    chunk_size: int
+    parallelism: int
+    rtt_ms: float
+
+    @property
+    def name(self) -> str:
+        """ "heart_rate copy psycopg 5,000 x 2", with " +5 ms" where round trips took longer."""
+        way = f"{self.table} {self.strategy} {self.driver} {self.chunk_size:,} x {self.parallelism}"
+        return f"{way} +{self.rtt_ms:g} ms" if self.rtt_ms else way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +120,12 @@ class TrialRecord:
     observed: Mapping[str, float | None] = field(default_factory=dict)
     unobserved: Mapping[str, str] = field(default_factory=dict)
     waits: Mapping[str, _Amount] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Its configuration, as planned."""
+        kind = (self.table, self.strategy, self.driver)
+        return Key(*kind, self.chunk_size, self.parallelism, self.rtt_ms)
 
     @property
     def usable(self) -> bool:
