@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,7 +27,9 @@ from batchbench.gate import (
     markdown,
     read_rules,
 )
+from batchbench.harness.revisions import revisions
 from batchbench.results import Run, TrialRecord
+from tests.slowdown import __main__ as slowdown
 from tests.test_compare import STORED, TRIAL, run, stored
 
 ROOT = Path(__file__).parents[1]
@@ -208,7 +210,8 @@ def test_too_few_rounds_against_a_ref_tell_nothing(dsn18: str, tmp_path: Path) -
     """The revision that is checked out, against the tree as it is; needs the repository."""
     if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
         pytest.skip("not a git checkout, so there is no revision to measure")
-    done = gate("--against-ref", "HEAD", "--rounds", "1", "--dsn", dsn18, cwd=ROOT)
+    words = ("--rounds", "1", "--budget", "1s", "--dsn", dsn18)
+    done = gate("--against-ref", "HEAD", *words, cwd=ROOT)
     assert done.returncode == 5, done.stderr
     assert "too few for an interval" in done.stdout
     listed = subprocess.run(
@@ -228,3 +231,69 @@ def test_refs_that_cannot_be_measured(dsn18: str, tmp_path: Path) -> None:
     assert (done.returncode, "has no batchbench" in done.stderr) == (2, True)
     done = gate("--against-ref", "nowhere", "--dsn", dsn18, cwd=tmp_path)
     assert (done.returncode, "nowhere" in done.stderr) == (2, True), done.stderr
+
+
+def repository(folder: Path, dependencies: list[str]) -> Path:
+    """With a batchbench in it that cannot sweep."""
+    (folder / "batchbench").mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py"):
+        (folder / "batchbench" / name).touch()
+    project = f'[project]\nname = "batchbench"\ndependencies = {json.dumps(dependencies)}\n'
+    (folder / "pyproject.toml").write_text(project)
+    git = ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    return folder
+
+
+def test_a_ref_that_cannot_sweep_is_one_sentence(dsn18: str, tmp_path: Path) -> None:
+    folder = repository(tmp_path / "r", ["x"])
+    done = gate("--against-ref", "HEAD", "--dsn", dsn18, cwd=folder, PYTHONSAFEPATH="1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: revision HEAD cannot be measured: ImportError"), (
+        done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_packages_of_a_ref_are_kept_for_the_next_time(tmp_path: Path) -> None:
+    """The tree needs a package more than the ref; neither needs the network."""
+    folder = repository(tmp_path / "r", [])
+    project = folder / "pyproject.toml"
+    project.write_text(project.read_text().replace("[]", '["x"]'))
+    pythons = []
+    for _ in range(2):
+        with revisions("HEAD", folder) as (old, new):
+            pythons.append((old.python, old.python.stat(follow_symlinks=False).st_mtime_ns))
+            assert new.python == Path(sys.executable)
+    assert pythons[0] == pythons[1]
+    assert pythons[0][0].is_relative_to(folder / ".git")
+
+
+# --- its evidence -------------------------------------------------------------------------------
+
+
+def test_the_slowdown_still_fits_the_engine() -> None:
+    """The patch that `make evidence-gate` slows the engine by."""
+    git = ["git", "-C", str(ROOT), "apply", "--check", str(slowdown.PATCH)]
+    done = subprocess.run(git, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_evidence_goes_on_where_it_ended(tmp_path: Path) -> None:
+    figures = {"seconds": 1.0, "busy": 0.5, "ratio": 1.0, "low": 0.9, "high": 1.1, "seen": "1.0"}
+    made = [
+        slowdown.Verdict(source=of, case=case.name, at="now", exit_code=case.wanted, **figures)  # type: ignore[arg-type]
+        for of, case in (
+            ("this", slowdown.TOO_FEW),
+            ("this", slowdown.UNCHANGED),
+            ("older", slowdown.SLOWED),
+        )
+    ]
+    state = tmp_path / "state.ndjson"
+    state.write_text("".join(json.dumps(asdict(verdict)) + "\n" for verdict in made))
+    kept = slowdown.read_state(state, "this")
+    assert kept == made[:2]
+    left = [case.name for case in slowdown.todo(2, kept)]
+    assert left == [slowdown.SLOWED.name, slowdown.UNCHANGED.name, slowdown.SLOWED.name]
+    assert "| unchanged | 1 | 0 | 1 | - |" in slowdown.text(kept, "this")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,15 @@ import typer
 
 from batchbench.cli.console import err, figures_grid, out, print_json, warn
 from batchbench.cli.files import append, write_whole
-from batchbench.cli.options import AsJson, DataDir, Dsn, ServerSpec, server_to_measure
+from batchbench.cli.options import (
+    AsJson,
+    DataDir,
+    Dsn,
+    ServerSpec,
+    seconds_of,
+    server_to_measure,
+)
+from batchbench.cli.running import run_async
 from batchbench.compare import compare
 from batchbench.config import step_summary
 from batchbench.errors import ConfigError
@@ -28,10 +38,11 @@ from batchbench.gate import (
     markdown,
     read_rules,
 )
-from batchbench.harness.revisions import ROUNDS, measure, revisions
+from batchbench.harness.revisions import BUDGET_S, ROUNDS, Pair, measure, revisions
 from batchbench.results import load_run
-from batchbench.stats import judge, ratio_of_logs
+from batchbench.stats import Verdict, judge, ratio_of_logs
 
+FEWEST_ROUNDS = 2
 _COLOURS = {Status.PASS: "green", Status.FAIL: "red", Status.UNDECIDED: "yellow"}
 
 
@@ -59,8 +70,11 @@ def gate_command(
         ),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(help="With --against-ref: sweeps of each revision.", min=1)
+        int, typer.Option(help="With --against-ref: how often both are started anew.", min=1)
     ] = ROUNDS,
+    budget: Annotated[
+        str, typer.Option(help="With --against-ref: time for all rounds together: 90s, 5m.")
+    ] = f"{BUDGET_S:g}s",
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")
     ] = None,
@@ -81,12 +95,12 @@ def gate_command(
         raise ConfigError("name a RUN, or a revision with --against-ref")
     if update_baseline and baseline is None:
         raise ConfigError("--update-baseline needs the --baseline that it replaces")
-    wanted = read_rules(rules)
+    wanted, budget_s = read_rules(rules), seconds_of(budget, "--budget")
     if run is not None:
         results = _judge_run(run, baseline, wanted)
     else:
         with server_to_measure(dsn, server, data_dir) as opened:
-            results = _judge_ref(against_ref or "", opened.dsn, rounds, wanted)
+            results = _judge_ref(against_ref or "", opened.dsn, rounds, budget_s, wanted)
     _show(results, junit_file, markdown_file, as_json=as_json)
     code = exit_code(results)
     if update_baseline and run is not None and baseline is not None:
@@ -107,19 +121,32 @@ def _judge_run(folder: Path, baseline: Path | None, rules: Rules) -> list[Result
     return results
 
 
-def _judge_ref(ref: str, dsn: str, rounds: int, rules: Rules) -> list[Result]:
+def _judge_ref(ref: str, dsn: str, rounds: int, budget_s: float, rules: Rules) -> list[Result]:
     rule = f"not slower than {ref} by more than {rules.max_slowdown:.0%}"
     with revisions(ref) as (old, new):
-        pairs = measure(
-            *(old, new, dsn, rounds), lambda number: err.print(f"round {number} of {rounds}")
+        pairs = run_async(
+            measure(
+                *(old, new, dsn, rounds, budget_s),
+                lambda number: err.print(f"round {number} of {rounds}"),
+            )
         )
-    verdict = judge(ratio_of_logs(pairs.together))
-    results = [judge_ratio(rule, "all configurations together", verdict, rules.max_slowdown)]
-    for name, logs in pairs.by_configuration.items():
-        single = judge_ratio(rule, name, judge(ratio_of_logs(logs)), rules.max_slowdown)
+    results = [
+        judge_ratio(rule, "all configurations together", _verdict(pairs), rules.max_slowdown)
+    ]
+    for name in dict.fromkeys(pair.configuration for pair in pairs):
+        of_one = _verdict([pair for pair in pairs if pair.configuration == name])
+        single = judge_ratio(rule, name, of_one, rules.max_slowdown)
         if single.status is Status.FAIL:  # one alone is noisier: only a claim of it counts
             results.append(single)
     return results
+
+
+def _verdict(pairs: Sequence[Pair]) -> Verdict:
+    """One round is one sample: of a single one, how far rounds lie apart cannot be told."""
+    ratio = ratio_of_logs([p.log for p in pairs], epochs=[p.round for p in pairs])
+    if ratio.epochs < FEWEST_ROUNDS:
+        ratio = replace(ratio, low=None, high=None, error=None)
+    return judge(ratio)
 
 
 def _show(

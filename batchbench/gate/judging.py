@@ -23,12 +23,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One rule on one configuration. seen: what was measured, against what is allowed."""
+    """One rule on one configuration. seen: what was measured, against what is allowed.
+    ratio: the same of a rule that compares.
+    """
 
     rule: str
     subject: str
     status: Status
     seen: str
+    ratio: Ratio | None = None
 
 
 def exit_code(results: Iterable[Result]) -> int:
@@ -92,7 +95,7 @@ def judge_ratio(rule: str, subject: str, verdict: Verdict, max_slowdown: float) 
         status = Status.FAIL
     elif ratio.low is not None and ratio.low > bound:
         status = Status.PASS
-    return Result(rule, subject, status, ratio_words(ratio))
+    return Result(rule, subject, status, ratio_words(ratio), ratio)
 
 
 def ratio_words(ratio: Ratio) -> str:

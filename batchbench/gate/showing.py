@@ -63,8 +63,17 @@ def document(results: Sequence[Result]) -> dict[str, object]:
     """For JSON."""
     return {
         "exit_code": exit_code(results),
-        "results": [
-            {"rule": r.rule, "subject": r.subject, "status": r.status.value, "seen": r.seen}
-            for r in results
-        ],
+        "results": [_document(result) for result in results],
     }
+
+
+def _document(result: Result) -> dict[str, object]:
+    words: dict[str, object] = {
+        "rule": result.rule,
+        "subject": result.subject,
+        "status": result.status.value,
+        "seen": result.seen,
+    }
+    if (ratio := result.ratio) is not None:
+        words |= {"ratio": ratio.estimate, "low": ratio.low, "high": ratio.high}
+    return words

@@ -1,35 +1,48 @@
 """Two revisions of batchbench side by side, each in processes of its own.
 
-Rounds of short sweeps against one server, in turn: old, new, new, old. What the machine does to one
-it does to the other, and each round is a fresh client process of both.
+Both sweep the same plan on one server at the same time, but only ever one of them loads: trial by
+trial they take turns (old, new, new, old, ...), so that what the machine does to one it does to the
+other. A round is a life of both their processes, which have luck of their own: one sample.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import itertools
+import json
 import math
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 from batchbench.config import child_environment
-from batchbench.drivers.address import apart
-from batchbench.errors import BatchbenchError, ConfigError, InputError
-from batchbench.results import Run, load_run
+from batchbench.errors import BatchbenchError, ConfigError
+from batchbench.harness import turns
+from batchbench.harness.plan import Configuration
 
-ROUNDS = 20
-_SWEEP = (
-    *("sweep", "--profile", "heart_rate", "--strategy", "copy,unnest"),
-    *("--driver", "psycopg,asyncpg", "--chunk-size", "5000", "--parallelism", "1"),
-    *("--rows", "20000", "--repeats", "2", "--json"),
+ROUNDS = 10
+BUDGET_S = 150.0
+"""Of wall time, for all rounds together."""
+
+_LEAST_STARTS = 2
+_MOST_BLOCKS = 200
+_ROWS = 20_000
+_CONFIGURATIONS = tuple(
+    Configuration("heart_rate", strategy, driver, 5_000, 1)
+    for strategy in ("copy", "unnest")
+    for driver in ("psycopg", "asyncpg")
 )
 _BUILD_LIMIT_S = 600.0
-_SWEEP_LIMIT_S = 300.0
+_TRIAL_LIMIT_S = 120.0
+_STOP_LIMIT_S = 20.0
 
 
 class RevisionError(BatchbenchError):
@@ -44,96 +57,169 @@ class Revision:
     tree: Path
     python: Path
 
-    def sweep(self, dsn: str, folder: Path, seed: int) -> Run:
-        """One short sweep. Raises RevisionError."""
-        address, secret = apart(dsn)
-        words = [*_SWEEP, "--dsn", address, "--seed", str(seed), "-o", str(folder)]
-        done = subprocess.run(
-            [str(self.python), "-m", "batchbench", *words],
-            cwd=folder.parent,
-            env=child_environment({"PYTHONPATH": str(self.tree), "PYTHONSAFEPATH": "1", **secret}),
-            capture_output=True,
-            text=True,
-            timeout=_SWEEP_LIMIT_S,
-        )
-        if done.returncode not in (0, 1):  # 1: the goal was missed, which is another rule's matter
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise RevisionError(f"revision {self.name} cannot be measured: {last}")
-        try:
-            return load_run(folder)
-        except InputError as error:
-            raise RevisionError(f"revision {self.name} cannot be measured: {error}") from error
-
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """log ratios, new against old, a pair a round: of all configurations together, and of each."""
+class Pair:
+    """A load of either revision, next to each other. log: of new against old. round: from 1."""
 
-    together: tuple[float, ...]
-    by_configuration: dict[str, tuple[float, ...]]
+    round: int
+    configuration: str
+    log: float
 
 
 @contextmanager
-def revisions(ref: str) -> Iterator[tuple[Revision, Revision]]:
-    """The revision `ref`, and the tree of this folder as it is.
+def revisions(ref: str, folder: Path = Path()) -> Iterator[tuple[Revision, Revision]]:
+    """The revision `ref`, and the tree that the folder is in, as it is.
 
     Raises ConfigError where there is no repository or no such ref, RevisionError where the ref's
     own dependencies cannot be installed.
     """
-    top = Path(_git(Path(), "rev-parse", "--show-toplevel"))
+    top = Path(_git(folder, "rev-parse", "--show-toplevel"))
     commit = _git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-    with tempfile.TemporaryDirectory(prefix="batchbench_ref_") as folder:
-        tree = Path(folder) / "tree"
+    with tempfile.TemporaryDirectory(prefix="batchbench_ref_") as own:
+        tree = Path(own) / "tree"
         _git(top, "worktree", "add", "--detach", "--quiet", str(tree), commit)
         try:
             if not (tree / "batchbench" / "__main__.py").is_file():
                 raise RevisionError(f"revision {ref} has no batchbench that can be run")
-            python = _python_for(top, tree, Path(folder))
+            python = _python_for(top, tree)
+            _build([str(python), "-m", "compileall", "-q", str(tree / "batchbench")])
             yield Revision(ref, tree, python), Revision("this tree", top, Path(sys.executable))
         finally:
             _git(top, "worktree", "remove", "--force", str(tree))
 
 
-def measure(
+async def measure(
     old: Revision,
     new: Revision,
     dsn: str,
     rounds: int,
+    budget_s: float,
     told: Callable[[int], None],
-) -> Pairs:
-    """Sweep both in turn; told: called with the number of each round that ended.
+) -> tuple[Pair, ...]:
+    """Let both take turns. budget_s: of wall time; each round gets an equal part of what is left,
+    but twice the time that its processes take to start, so that a slow machine gets fewer rounds
+    rather than empty ones. At least two are measured. told: called with the number of each that
+    ended.
 
-    Raises RevisionError where one of them cannot be run, or has no configuration of the other.
+    Raises RevisionError where one of them cannot be run, or a load of it fails.
     """
-    together: list[float] = []
-    single: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="batchbench_rounds_") as folder:
-        for number in range(rounds):
-            order = [old, new] if number % 2 == 0 else [new, old]
-            speeds = {
-                revision.name: _speeds(revision.sweep(dsn, Path(folder) / f"{number}_{i}", number))
-                for i, revision in enumerate(order)
-            }
-            shared = speeds[old.name].keys() & speeds[new.name].keys()
-            if not shared:
-                raise RevisionError(f"revisions {old.name} and {new.name} measured nothing alike")
-            logs = {name: speeds[new.name][name] - speeds[old.name][name] for name in shared}
-            together.append(fmean(logs.values()))
-            for name, log in sorted(logs.items()):
-                single.setdefault(name, []).append(log)
-            told(number + 1)
-    return Pairs(tuple(together), {name: tuple(logs) for name, logs in single.items()})
+    pairs: list[Pair] = []
+    end_s, longest_s = time.perf_counter() + budget_s, 0.0
+    for number in range(1, rounds + 1):
+        begun_s = time.perf_counter()
+        if number > 2 and begun_s + longest_s > end_s:
+            break
+        part_s = (end_s - begun_s) / (rounds + 1 - number)
+        asked = {
+            "dsn": dsn,
+            "configurations": [asdict(configuration) for configuration in _CONFIGURATIONS],
+            "rows": _ROWS,
+            "blocks": _MOST_BLOCKS,
+            "seed": number,
+        }
+        async with _started(old, asked) as one, _started(new, asked) as other:
+            order = (one, other) if number % 2 else (other, one)
+            await asyncio.gather(*(sweep.answer() for sweep in order))  # the first warm-ups
+            ready_s = time.perf_counter()
+            until_s = max(begun_s + part_s, ready_s + _LEAST_STARTS * (ready_s - begun_s))
+            found = await _in_turn(order, until_s)
+        pairs += [Pair(number, name, log if number % 2 else -log) for name, log in found]
+        longest_s = max(longest_s, time.perf_counter() - begun_s)
+        told(number)
+    return tuple(pairs)
 
 
-def _speeds(run: Run) -> dict[str, float]:
-    """Mean log speed by configuration."""
-    logs: dict[str, list[float]] = {}
-    for record in run.trials:
-        if not record.usable or not record.rows_per_s:
-            raise RevisionError(f"a trial failed: {record.reason or 'rows are missing'}")
-        name = f"{record.table} {record.strategy} {record.driver}"
-        logs.setdefault(name, []).append(math.log(record.rows_per_s))
-    return {name: fmean(values) for name, values in logs.items()}
+async def _in_turn(order: tuple[_Sweep, _Sweep], until_s: float) -> list[tuple[str, float]]:
+    """Configuration and log ratio, second against first, of the pairs of whole blocks."""
+    pairs: list[tuple[str, float]] = []
+    for turn in itertools.count():
+        forth = turn % 2 == 0
+        said = [await sweep.turn() for sweep in (order if forth else order[::-1])]
+        one, other = said if forth else said[::-1]
+        if one is None or other is None:
+            break
+        if one["name"] != other["name"]:
+            raise RevisionError("the two revisions do not measure the same in turn")
+        if one["kind"] == "trial":
+            pairs.append((one["name"], math.log(other["rows_per_s"] / one["rows_per_s"])))
+            if len(pairs) % len(_CONFIGURATIONS) == 0 and time.perf_counter() > until_s:
+                break
+    return pairs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sweep:
+    """The sweep of one revision, under way."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    words: Path = field(repr=False)
+
+    async def turn(self) -> Mapping[str, Any] | None:
+        """Let it load once: what became of it, None at the end of the sweep."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        return await self.answer()
+
+    async def answer(self) -> Mapping[str, Any] | None:
+        """What it says next. Raises RevisionError where it cannot go on."""
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(_TRIAL_LIMIT_S):
+                line = await self.process.stdout.readline()
+                if not line and await self.process.wait() == 0:
+                    return None
+        except TimeoutError as error:
+            raise self._broken(f"it did not answer within {_TRIAL_LIMIT_S:g} s") from error
+        if not line:
+            last = self.words.read_text(errors="replace").strip().splitlines()[-1:]
+            raise self._broken(*last or ["it said nothing"])
+        said: Mapping[str, Any] = json.loads(line)
+        failure = said.get("error") or said.get("failure")
+        if failure:
+            raise self._broken(failure)
+        return said
+
+    def _broken(self, why: str) -> RevisionError:
+        return RevisionError(f"revision {self.name} cannot be measured: {why}")
+
+
+@asynccontextmanager
+async def _started(revision: Revision, asked: Mapping[str, Any]) -> AsyncIterator[_Sweep]:
+    """A process of the revision that was told what to sweep; it has ended afterwards."""
+    with tempfile.TemporaryDirectory(prefix="batchbench_turns_") as folder:
+        words = Path(folder) / "stderr"
+        with words.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *(str(revision.python), turns.__file__),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                cwd=folder,
+                env=child_environment({"PYTHONPATH": str(revision.tree), "PYTHONSAFEPATH": "1"}),
+                start_new_session=True,  # Ctrl-C is this process's to answer
+            )
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps({**asked, "folder": f"{folder}/run"}).encode() + b"\n")
+            yield _Sweep(revision.name, process, words)
+        finally:
+            process.stdin.close()
+            await _ended(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """The end of its input tells it to drop its tables and finish."""
+    try:
+        async with asyncio.timeout(_STOP_LIMIT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
 
 
 def _git(folder: Path, *words: str) -> str:
@@ -153,14 +239,23 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _python_for(top: Path, tree: Path, folder: Path) -> Path:
-    """This interpreter where both need the same packages, else one of the ref's own."""
-    if _needs(top) == _needs(tree):
+def _python_for(top: Path, tree: Path) -> Path:
+    """This interpreter where both need the same packages, else one that has what the ref needs.
+
+    That one is kept in the repository's git folder: the next ref of the same needs finds it there.
+    """
+    needs = _needs(tree)
+    if needs == _needs(top):
         return Path(sys.executable)
-    own = folder / "venv"
-    _build([sys.executable, "-m", "venv", str(own)])
-    python = own / "bin" / "python"
-    _build([str(python), "-m", "pip", "-qq", "install", f"{tree}[embedded]"])
+    named = hashlib.sha256("\n".join([sys.version, *needs]).encode()).hexdigest()[:16]
+    common = _git(top, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    own = Path(common) / "batchbench" / named
+    python, whole = own / "bin" / "python", own / "whole"
+    if not whole.is_file():
+        _build([sys.executable, "-m", "venv", "--clear", str(own)])
+        if needs:
+            _build([str(python), "-m", "pip", "-qq", "install", *needs])
+        whole.touch()
     return python
 
 
