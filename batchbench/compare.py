@@ -143,7 +143,10 @@ def _remarks(before: Run, after: Run, *, by_yardstick: bool) -> tuple[str, ...]:
         remarks.append(
             "without a yardstick in both, times of different machines say nothing of batchbench"
         )
-    rows = {record.rows for run in (before, after) for record in run.trials if record.usable}
-    if len(rows) > 1:
+    rows: dict[Key, set[int]] = {}
+    for record in (*before.trials, *after.trials):
+        if record.usable:
+            rows.setdefault(record.key, set()).add(record.rows)
+    if any(len(of_one) > 1 for of_one in rows.values()):
         remarks.append("the loads had different numbers of rows")
     return tuple(remarks)

@@ -397,6 +397,49 @@ def test_the_command_writes_the_page_and_prints_the_first_lines(tmp_path: Path) 
     assert "**Can it be trusted?**" in again.output
 
 
+RULES = "[gate]\n[[gate.rule]]\nmetric = 'rows_per_s'\nabove = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "first"),
+    [
+        (50, "[ok] Did it pass? Goal met on the table that was measured; gates passed (2 of 2)."),
+        (
+            90_000,
+            "[NO] Did it pass? Goal met on the table that was measured; gates failed (1 of 2).",
+        ),
+        (None, "[ok] Did it pass? Goal met on the table that was measured."),
+    ],
+)
+def test_the_first_line_knows_the_gates(
+    above: int | None, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stored(tmp_path / "run", sleep_run())
+    monkeypatch.chdir(tmp_path)
+    if above is not None:
+        Path("gates.toml").write_text(RULES.format(above))
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert first in done.output
+    assert CliRunner().invoke(app, ["report", str(folder), "--markdown"]).exit_code == 0
+    page_text = Path("report.html").read_text()
+    assert ("Gate rows_per_s" in page_text) == (above == 90_000)
+
+
+def test_gates_that_were_not_measured_are_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stored(tmp_path / "run", sleep_run())
+    monkeypatch.chdir(tmp_path)
+    Path("gates.toml").write_text(RULES.format(1) + "table = 'workout'\n")
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert "[??] Did it pass?" in done.output
+    assert "gates cannot tell (1 of 1)" in done.output
+    Path("gates.toml").write_text(RULES.format("'fast'"))
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert done.exit_code == 2
+    assert "rule 1" in done.output
+
+
 def test_a_page_shows_one_round_trip(tmp_path: Path) -> None:
     """Pooled, the loads from far away would be noise of the near ones."""
     near, far = sleep_run(), sleep_run(8_000, 10_000)

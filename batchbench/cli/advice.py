@@ -6,6 +6,8 @@ from dataclasses import asdict
 from itertools import groupby
 
 from batchbench.cli.console import figures_grid, out, print_json, warn
+from batchbench.cli.gated import gate_note
+from batchbench.errors import ConfigError
 from batchbench.recommend import RankingRow, Recommendation, env_text, ranking, recommend
 from batchbench.report import build_report, plain_lines
 from batchbench.results import Run
@@ -24,7 +26,12 @@ def show_advice(run: Run, *, as_json: bool) -> Recommendation:
     if as_json:
         print_json(advice_document(run))
         return advice
-    for line in plain_lines(build_report(run).first):
+    try:
+        gates = gate_note(run)
+    except ConfigError as error:  # a sweep's results are not lost over it
+        warn(str(error))
+        gates = None
+    for line in plain_lines(build_report(run, gates=gates).first):
         out.print(line, markup=False)
     for table, of_table in groupby(rows, key=lambda row: row.table):
         _show_ranking(table, list(of_table), {row.way for row in advice.chosen})

@@ -15,6 +15,7 @@ from batchbench.cli.compare import compare_command
 from batchbench.cli.console import report_error
 from batchbench.cli.gate import gate_command
 from batchbench.cli.generate import generate_command
+from batchbench.cli.importing import import_command
 from batchbench.cli.load import load_command
 from batchbench.cli.loads import loads_command
 from batchbench.cli.recommend import recommend_command
@@ -93,6 +94,7 @@ _command("compare", compare_command)
 _command("gate", gate_command)
 _command("runs", runs_command)
 _command("export", export_command)
+_command("import-benchmark", import_command)
 _command("check", check_command)
 _command("generate", generate_command)
 

@@ -12,6 +12,7 @@ import typer
 
 from batchbench.cli.console import err, figures_grid, out, print_json, warn
 from batchbench.cli.files import append, write_whole
+from batchbench.cli.gated import judged
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -21,7 +22,6 @@ from batchbench.cli.options import (
     server_to_measure,
 )
 from batchbench.cli.running import run_async
-from batchbench.compare import compare
 from batchbench.config import step_summary
 from batchbench.errors import ConfigError
 from batchbench.gate import (
@@ -31,15 +31,13 @@ from batchbench.gate import (
     document,
     exit_code,
     headline,
-    judge_baseline,
     judge_ratio,
-    judge_run,
     junit,
     markdown,
     read_rules,
 )
 from batchbench.harness.revisions import BUDGET_S, ROUNDS, Pair, measure, revisions
-from batchbench.results import load_run
+from batchbench.results import Run, load_run
 from batchbench.stats import Verdict, judge, ratio_of_logs
 
 FEWEST_ROUNDS = 2
@@ -97,7 +95,7 @@ def gate_command(
         raise ConfigError("--update-baseline needs the --baseline that it replaces")
     wanted, budget_s = read_rules(rules), seconds_of(budget, "--budget")
     if run is not None:
-        results = _judge_run(run, baseline, wanted)
+        results = _judge_run(load_run(run), baseline, wanted)
     else:
         with server_to_measure(dsn, server, data_dir) as opened:
             results = _judge_ref(against_ref or "", opened.dsn, rounds, budget_s, wanted)
@@ -108,16 +106,15 @@ def gate_command(
     return code
 
 
-def _judge_run(folder: Path, baseline: Path | None, rules: Rules) -> list[Result]:
-    run = load_run(folder)
-    results = judge_run(run, rules)
+def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> list[Result]:
+    before = None
     if baseline is not None and (baseline / "run.json").is_file():
-        comparison = compare(load_run(baseline), run)
-        for remark in comparison.remarks:
-            warn(remark)
-        results += judge_baseline(comparison, rules)
+        before = load_run(baseline)
     elif baseline is not None:
         warn(f"{baseline} holds no run yet; --update-baseline makes this one the baseline")
+    results, remarks = judged(run, before, rules)
+    for remark in remarks:
+        warn(remark)
     return results
 
 

@@ -28,7 +28,7 @@ def recommend_command(
     """Print the BATCH_* values that a run recommends, each with its reason."""
     if output is not None and output.exists() and not force:
         raise ConfigError(f"{output} exists; give another name, or --force to replace it")
-    stored = at_round_trips(_closed_loop(load_run(run)), rtt_ms)
+    stored = at_round_trips(_tunable(load_run(run)), rtt_ms)
     if as_json:
         show_advice(stored, as_json=True)
         text = env_text(recommend(stored)) if output is not None else ""
@@ -42,7 +42,12 @@ def recommend_command(
     return 0
 
 
-def _closed_loop(run: Run) -> Run:
+def _tunable(run: Run) -> Run:
+    if run.info.is_imported:
+        raise ConfigError(
+            f"{run.folder} holds benchmarks of pytest-benchmark, which have no BATCH_* to set;"
+            " recommend from a sweep"
+        )
     if run.is_open_loop:
         raise ConfigError(
             f"the rows of {run.folder} arrived at a rate of their own, so its speeds tell who keeps"

@@ -9,6 +9,7 @@ import typer
 
 from batchbench.cli.console import err, out, warn
 from batchbench.cli.files import write_whole
+from batchbench.cli.gated import gate_note
 from batchbench.cli.options import RoundTrips, at_round_trips, split_names
 from batchbench.errors import ConfigError
 from batchbench.report import build_report, markdown, page, plain_lines
@@ -33,7 +34,7 @@ def report_command(
     """Write one self-contained HTML page of a run, and print its three first lines."""
     stored = at_round_trips(load_run(run), rtt_ms)
     before = None if baseline is None else at_round_trips(load_run(baseline), stored.rtts_ms[0])
-    report = build_report(stored, before)
+    report = build_report(stored, before, gate_note(stored, before))
     for warning in stored.warnings:
         warn(warning)
     write_whole(output, page(report))

@@ -8,7 +8,7 @@ from batchbench.gate.judging import (
     judge_ratio,
     judge_run,
 )
-from batchbench.gate.rules import GOAL, METRICS, Rule, Rules, read_rules
+from batchbench.gate.rules import GOAL, METRICS, Rule, Rules, configured_rules, read_rules
 from batchbench.gate.showing import document, headline, junit, markdown
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Rule",
     "Rules",
     "Status",
+    "configured_rules",
     "document",
     "exit_code",
     "headline",

@@ -77,16 +77,23 @@ def read_rules(path: Path | None) -> Rules:
     Raises ConfigError, naming the rule, for one that cannot be.
     """
     if path is None:
-        found = [name for name in ("gates.toml", "pyproject.toml") if Path(name).is_file()]
-        for name in found:
-            section = _section(Path(name))
-            if section is not None:
-                return _rules(section, name)
-        return GOAL
+        return configured_rules() or GOAL
     section = _section(path)
     if section is None:
         raise ConfigError(f"{path} has no [gate] or [tool.batchbench.gate]; add the rules to it")
     return _rules(section, str(path))
+
+
+def configured_rules() -> Rules | None:
+    """Of gates.toml or pyproject.toml of this folder; None where neither has any.
+
+    Raises ConfigError, naming the rule, for one that cannot be.
+    """
+    for name in ("gates.toml", "pyproject.toml"):
+        section = _section(Path(name)) if Path(name).is_file() else None
+        if section is not None:
+            return _rules(section, name)
+    return None
 
 
 def _section(path: Path) -> dict[str, Any] | None:

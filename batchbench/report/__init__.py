@@ -6,13 +6,14 @@ nothing, so it opens from disk; every text in it comes from a block of JSON and 
 
 from batchbench.report.building import build_report
 from batchbench.report.live import LivePage
-from batchbench.report.model import FirstLine, FirstLines, Report
+from batchbench.report.model import FirstLine, FirstLines, GateNote, Report
 from batchbench.report.page import page
 from batchbench.report.text import markdown, plain_lines
 
 __all__ = [
     "FirstLine",
     "FirstLines",
+    "GateNote",
     "LivePage",
     "Report",
     "build_report",

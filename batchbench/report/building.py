@@ -10,7 +10,7 @@ from batchbench.report.baseline import baseline_report
 from batchbench.report.current import as_text, settings_of
 from batchbench.report.first import Evidence, first_lines, gains_of, values_of
 from batchbench.report.groups import group_trials
-from batchbench.report.model import Report
+from batchbench.report.model import GateNote, Report
 from batchbench.report.ranked import table_report
 from batchbench.report.repeating import repeat_command
 from batchbench.report.trials import trial_table
@@ -32,8 +32,9 @@ def evidence_of(run: Run) -> Evidence:
     return Evidence(run, group_trials(run), ranking(run), recommend(run), settings_of(run.info))
 
 
-def build_report(run: Run, baseline: Run | None = None) -> Report:
+def build_report(run: Run, baseline: Run | None = None, gates: GateNote | None = None) -> Report:
     """All that is to be shown of a run. baseline: an earlier run to hold it against.
+    gates: what became of them, where any are configured.
 
     Raises InputError where either has no usable trial, or several round trips.
     """
@@ -44,8 +45,8 @@ def build_report(run: Run, baseline: Run | None = None) -> Report:
         run_id=info.run_id,
         created=info.created,
         server=f"PostgreSQL {info.server.version} ({info.server.kind})",
-        first=first_lines(evidence, values, gains),
-        env=env_text(evidence.advice),
+        first=first_lines(evidence, values, gains, gates),
+        env="" if info.is_imported else env_text(evidence.advice),
         values=values,
         gains=gains,
         tables=tuple(table_report(evidence, table) for table in evidence.tables),

@@ -10,7 +10,7 @@ from batchbench.recommend import RankingRow, Recommendation
 from batchbench.report.current import as_text, current_group, current_name, current_way
 from batchbench.report.figures import EQUIVALENT, UNKNOWN, plural
 from batchbench.report.groups import Group, block_of, failures, group_of
-from batchbench.report.model import FirstLine, FirstLines, Gain, Status, Value
+from batchbench.report.model import FirstLine, FirstLines, Gain, GateNote, Status, Value
 from batchbench.report.pairs import Noise, difference, mean_difference, noise
 from batchbench.report.yardstick import drift_of_yardstick
 from batchbench.results import Run
@@ -66,7 +66,9 @@ class Evidence:
 
 
 def values_of(evidence: Evidence) -> tuple[Value, ...]:
-    """Every recommended variable against what the run had set."""
+    """Every recommended variable against what the run had set; none of imported benchmarks."""
+    if evidence.run.info.is_imported:
+        return ()
     stored = evidence.run.info.settings
     advice = evidence.advice
     return tuple(
@@ -120,9 +122,16 @@ def _gain(evidence: Evidence, table: str, chosen: Group) -> Gain:
     )  # fmt: skip
 
 
-def first_lines(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) -> FirstLines:
-    """All three."""
-    return FirstLines(_passed(evidence), _change(evidence, values, gains), _trust(evidence))
+def first_lines(
+    evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain], gates: GateNote | None
+) -> FirstLines:
+    """All three. gates: None where none are configured."""
+    passed = _passed(evidence)
+    return FirstLines(
+        _with_gates(passed, gates) if gates else passed,
+        _change(evidence, values, gains),
+        _trust(evidence),
+    )
 
 
 # --- did it pass ------------------------------------------------------------------------------
@@ -145,6 +154,18 @@ def _passed(evidence: Evidence) -> FirstLine:
     return FirstLine(_PASSED, "good", "passed", f"Goal met on {_all(len(goals))}", tuple(details))
 
 
+_WORST: Sequence[Status] = ("bad", "unknown", "good")
+
+
+def _with_gates(goal: FirstLine, gates: GateNote) -> FirstLine:
+    """The worse of the two decides."""
+    decides: FirstLine | GateNote = goal
+    if _WORST.index(gates.status) < _WORST.index(goal.status):
+        decides = gates
+    answer, details = f"{goal.answer}; {gates.answer}", (*goal.details, *gates.details)
+    return FirstLine(_PASSED, decides.status, decides.verdict, answer, details)
+
+
 def _all(count: int) -> str:
     return {1: "the table that was measured", 2: "both tables"}.get(count, f"all {count} tables")
 
@@ -155,6 +176,8 @@ def _all(count: int) -> str:
 def _change(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) -> FirstLine:
     changed = [value for value in values if value.changed]
     details = [f"{value.variable}: {value.before} → {value.recommended}" for value in changed]
+    if evidence.run.info.is_imported:
+        return FirstLine(_CHANGE, "good", "nothing", "Nothing: benchmarks have no settings")
     if not changed:
         answer = "Keep the settings: they are what is recommended"
         return FirstLine(_CHANGE, "good", "nothing", answer)

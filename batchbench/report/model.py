@@ -28,6 +28,16 @@ class FirstLine:
 
 
 @dataclass(frozen=True, slots=True)
+class GateNote:
+    """What became of the gates that are configured. answer: "gates failed (1 of 3)"."""
+
+    status: Status
+    verdict: str
+    answer: str
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FirstLines:
     """Did it pass, what to change, can the run be trusted."""
 

@@ -85,7 +85,7 @@ function findings(report) {
   const { passed, change, trust } = report.first;
   return h("section", { id: "findings", "aria-label": "Findings" },
     h("div", { class: "cards" },
-      firstCard(passed), firstCard(change, copyButton(report.env, "Copy the .env", "main copy-env")), firstCard(trust)),
+      firstCard(passed), firstCard(change, report.env && copyButton(report.env, "Copy the .env", "main copy-env")), firstCard(trust)),
     report.warnings.length > 0 && h("div", { class: "warn", role: "note" }, list(report.warnings)));
 }
 
@@ -277,7 +277,7 @@ function render(data) {
         h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${report.trials.rows.length + report.trials.left_out} trials`)),
       themeButton())),
     navigation(report, redraw),
-    h("main", { id: "main", class: "wide" }, liveLine(live), findings(report), changes(report), tables,
+    h("main", { id: "main", class: "wide" }, liveLine(live), findings(report), report.env && changes(report), tables,
       openQuestions(report), baseline(report), trials(report), surroundings(report)),
     h("footer", { class: "wide" }, `Made by batchbench ${report.batchbench} from measured trials only.`));
 }

@@ -49,7 +49,7 @@ def load_run(folder: Path) -> Run:
         info = _RUN_INFO.validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise InputError(
-            f"{folder / RUN_FILE} is no description of a run: {_first_fault(error)}"
+            f"{folder / RUN_FILE} is no description of a run: {first_fault(error)}"
         ) from error
     records, warnings = _read_records(folder / TRIALS_FILE, steps)
     return Run(folder, info, records, (*_changes(info), *warnings))
@@ -95,7 +95,7 @@ def _read_records(
         try:
             record = _read_record(line, steps)
         except ValueError as error:
-            warnings.append(f"{path.name}, line {number}: {_first_fault(error)}; left out")
+            warnings.append(f"{path.name}, line {number}: {first_fault(error)}; left out")
             continue
         if record.trial_id in found:
             warnings.append(f"{path.name}, line {number}: {record.trial_id} again; left out")
@@ -117,7 +117,7 @@ def _read_record(line: bytes, steps: Sequence[Migration]) -> TrialRecord:
     return _RECORD.validate_json(line, strict=True)
 
 
-def _first_fault(error: ValueError) -> str:
+def first_fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return "not JSON"
     first = error.errors(include_input=False, include_url=False)[0]

@@ -19,6 +19,9 @@ GOAL_PEAK_RSS_MB = 500.0
 P99_CHUNKS = 500
 """A 99th percentile of fewer chunks would hang on fewer than five of them."""
 
+IMPORTED = "pytest-benchmark"
+"""A server's kind, where none is known: the run was made of what pytest-benchmark measured."""
+
 Regime = Literal["burst", "sustained"]
 """burst: VACUUM and CHECKPOINT are kept outside the clock. sustained: they are part of it."""
 
@@ -185,8 +188,9 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """The server's side. kind: "embedded", "dsn" or "container:IMAGE". version_number: as in
-    server_version_num. settings: those that bear on writing, as SHOW prints them.
+    """The server's side. kind: "embedded", "dsn", "container:IMAGE" or `IMPORTED`.
+    version_number: as in server_version_num. settings: those that bear on writing, as SHOW prints
+    them.
     """
 
     kind: str
@@ -226,6 +230,11 @@ class RunInfo:
     batchbench_version: str
     git_revision: str | None = None
     resumed: tuple[Sitting, ...] = ()
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it holds benchmarks of pytest-benchmark, no loads of batchbench's own."""
+        return self.server.kind == IMPORTED
 
     @property
     def sitting(self) -> Sitting:
