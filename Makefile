@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate lint bench bench-full clean
+.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,12 @@ evidence-noise: $(VENV)/.dev ## replay the recorded noise: claims, intervals, po
 evidence-gate: $(VENV)/.dev ## the gate on unchanged and slowed trees, ten runs each; goes on where it ended
 	@$(BIN)/python -m tests.slowdown --state results/gate-evidence.ndjson \
 	  --out results/evidence/gate-$$(date -u +%F).md $(ARGS)
+
+gate: $(VENV)/.embedded ## hold a short sweep to the gates of pyproject.toml
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	  $(BIN)/batchbench sweep --profile heart_rate --strategy copy,unnest --chunk-size 1000,5000 \
+	    --parallelism 1 --repeats 3 --server embedded --output "$$folder/run" --json >/dev/null && \
+	  $(BIN)/batchbench gate "$$folder/run"
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)

@@ -69,7 +69,13 @@ def _result(rule: Rule, subject: str, records: list[TrialRecord]) -> Result:
     value = median(known) if how == "median" else max(known)
     good = value > rule.above if rule.above is not None else value < (rule.below or 0)
     status = Status.PASS if good else Status.FAIL
-    return Result(rule.name, subject, status, f"{value:,.4g} ({how} of {len(known)})")
+    return Result(rule.name, subject, status, f"{_figure(value)} ({how} of {len(known)})")
+
+
+def _figure(value: float) -> str:
+    """ "248,000" or "0.1235": four digits that count."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if rounded >= 10_000 else f"{rounded:,g}"
 
 
 def judge_baseline(comparison: Comparison, rules: Rules) -> list[Result]:
