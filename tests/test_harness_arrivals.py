@@ -184,19 +184,18 @@ def test_on_the_command_line(dsn18: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "5,000 rows/s arrive" in done.stdout
     assert "scheduled arrival" in done.stdout
+    assert "RTT" not in done.stdout, "no trip was delayed"
+    assert "--repeats or --budget" not in done.stderr, "nothing is compared"
     command[-1] = "other"
     done = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     (row,) = json.loads(done.stdout)["keeping_up"]
-    refused = subprocess.run(
-        [*command[:3], "recommend", "other"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert (refused.returncode, "without --arrival-rate" in refused.stderr) == (2, True)
+    for words in (["recommend", "other"], ["report", "other"]):
+        refused = subprocess.run(
+            [*command[:3], *words], capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
+        assert (refused.returncode, "without --arrival-rate" in refused.stderr) == (2, True)
     assert (row["offered_rows_per_s"], row["skipped_rows"]) == (5_000, 0)
     assert load_run(tmp_path / "other").info.plan["arrival_rows_per_s"] == 5_000
 
@@ -226,6 +225,8 @@ def test_waits_grow_by_what_a_load_is_too_slow() -> None:
     slow = arrived([0.01 + 0.1 * n * 0.010 for n in range(40)])  # each 10 ms of rows take 11 ms
     assert growth(slow) == pytest.approx(0.1)
     assert growth(arrived([0.01] * 7)) is None
+    jumpy = arrived([0.01, 0.01, 0.01, 0.012, 0.01, 0.012, 0.01, 0.016, 0.017, 0.016])
+    assert growth(jumpy) is None, "0.006 s later, and a chunk arrives every 0.010 s"
     (row,) = keeping_up(run_of(slow))
     assert (row.sustained, row.highest_rows_per_s) == (False, row.rows_per_s)
     (row,) = keeping_up(run_of(steady))

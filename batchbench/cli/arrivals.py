@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import groupby
 
@@ -9,9 +10,26 @@ from batchbench.cli.console import figures_grid, out, print_json, warn
 from batchbench.errors import InputError
 from batchbench.results import KeepingUp, Run, keeping_up
 
-_COLUMNS = (
-    *("writers", "chunk", "RTT ms", "p50 ms", "p99 ms", "max ms", "late", "most waiting"),
-    *("skipped", "keeps up", "sustains rows/s"),
+_WORDS = {True: "yes", False: "no", None: "too few chunks"}
+_COLUMNS: Mapping[str, Callable[[KeepingUp], str]] = {
+    "writers": lambda row: str(row.parallelism),
+    "chunk": lambda row: f"{row.chunk_rows:,}" if row.chunk_rows else "?",
+    "RTT ms": lambda row: f"{row.rtt_ms:g}" if row.rtt_ms else "",
+    "p50 ms": lambda row: _ms(row.p50_s),
+    "p99 ms": lambda row: _ms(row.p99_s),
+    "max ms": lambda row: _ms(row.max_s),
+    "late": lambda row: "" if row.late_share is None else f"{row.late_share:.0%}",
+    "most waiting": lambda row: f"{row.most_backlog_rows:,}",
+    "not written": lambda row: f"{row.skipped_rows:,}" if row.skipped_rows else "",
+    "keeps up": lambda row: _WORDS[row.sustained],
+    "sustains rows/s": lambda row: _highest(row),
+}
+"""Those that say nothing of any row are left out."""
+
+_LEGEND = (
+    "ms: from the scheduled arrival of a chunk's first row to its commit (p99 from 500 chunks on)",
+    "late: batches that were not taken when their rows were there; most waiting: rows at once",
+    "who does not keep up shows the highest rate that it wrote",
 )
 
 
@@ -28,11 +46,8 @@ def show_keeping_up(run: Run, *, as_json: bool) -> int:
         raise InputError(f"{run.folder} holds no usable trial ({reason}); sweep again")
     for table, of_table in groupby(rows, key=lambda row: row.table):
         _show_table(table, list(of_table))
-    out.print(
-        "times from the scheduled arrival of a chunk's first row to its commit; p99 from 500"
-        " chunks on. Who does not keep up shows the highest rate that it wrote.",
-        markup=False,
-    )
+    for line in _LEGEND:
+        out.print(line, markup=False)
     return 0
 
 
@@ -40,25 +55,13 @@ def _show_table(table: str, rows: list[KeepingUp]) -> None:
     grid = figures_grid(f"{table}: {rows[0].offered_rows_per_s:,.0f} rows/s arrive")
     for title in ("strategy", "driver"):
         grid.add_column(title)
-    for title in _COLUMNS:
+    cells = {title: [of(row) for row in rows] for title, of in _COLUMNS.items()}
+    told = {title: column for title, column in cells.items() if any(column)}
+    for title in told:
         grid.add_column(title, justify="right")
-    for row in rows:
-        grid.add_row(row.strategy, row.driver, *_figures(row))
+    for row, figures in zip(rows, zip(*told.values(), strict=True), strict=True):
+        grid.add_row(row.strategy, row.driver, *figures)
     out.print(grid)
-
-
-def _figures(row: KeepingUp) -> tuple[str, ...]:
-    return (
-        str(row.parallelism),
-        f"{row.chunk_rows:,}" if row.chunk_rows else "?",
-        f"{row.rtt_ms:g}",
-        *map(_ms, (row.p50_s, row.p99_s, row.max_s)),
-        "" if row.late_share is None else f"{row.late_share:.0%}",
-        f"{row.most_backlog_rows:,}",
-        f"{row.skipped_rows:,}",
-        {True: "yes", False: "no", None: "too few chunks"}[row.sustained],
-        _highest(row),
-    )
 
 
 def _ms(seconds: float | None) -> str:
@@ -68,6 +71,8 @@ def _ms(seconds: float | None) -> str:
 def _highest(row: KeepingUp) -> str:
     if row.highest_rows_per_s is None:
         return f"failed: {row.reason}"
+    if row.sustained is None:
+        return "??"
     bound = ">= " if row.sustained else ""
     return f"{bound}{row.highest_rows_per_s:,.0f}"
 

@@ -55,6 +55,16 @@ def read_settings(env_file: Path | None) -> Settings:
     return settings
 
 
+def closed_loop(run: Run) -> Run:
+    """The same. Raises ConfigError where its rows arrived at a rate of their own."""
+    if run.is_open_loop:
+        raise ConfigError(
+            f"the rows of {run.folder} arrived at a rate of their own, so its speeds tell who keeps"
+            " up, not who is fastest; take a sweep without --arrival-rate"
+        )
+    return run
+
+
 def at_round_trips(run: Run, rtt_ms: float | None) -> Run:
     """The part of the run that is meant: what is best near may be worst far away.
 

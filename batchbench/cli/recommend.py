@@ -10,7 +10,7 @@ import typer
 from batchbench.cli.advice import show_advice
 from batchbench.cli.console import err, out
 from batchbench.cli.files import write_whole
-from batchbench.cli.options import AsJson, RoundTrips, at_round_trips
+from batchbench.cli.options import AsJson, RoundTrips, at_round_trips, closed_loop
 from batchbench.errors import ConfigError
 from batchbench.recommend import env_text, recommend
 from batchbench.results import Run, load_run
@@ -48,9 +48,4 @@ def _tunable(run: Run) -> Run:
             f"{run.folder} holds benchmarks of pytest-benchmark, which have no BATCH_* to set;"
             " recommend from a sweep"
         )
-    if run.is_open_loop:
-        raise ConfigError(
-            f"the rows of {run.folder} arrived at a rate of their own, so its speeds tell who keeps"
-            " up, not who is fastest; recommend from a sweep without --arrival-rate"
-        )
-    return run
+    return closed_loop(run)

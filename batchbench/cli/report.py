@@ -10,7 +10,7 @@ import typer
 from batchbench.cli.console import err, out, warn
 from batchbench.cli.files import write_whole
 from batchbench.cli.gated import gate_note
-from batchbench.cli.options import RoundTrips, at_round_trips, split_names
+from batchbench.cli.options import RoundTrips, at_round_trips, closed_loop, split_names
 from batchbench.errors import ConfigError
 from batchbench.report import build_report, markdown, page, plain_lines
 from batchbench.results import load_run
@@ -32,7 +32,7 @@ def report_command(
     ] = False,
 ) -> int:
     """Write one self-contained HTML page of a run, and print its three first lines."""
-    stored = at_round_trips(load_run(run), rtt_ms)
+    stored = at_round_trips(closed_loop(load_run(run)), rtt_ms)
     before = None if baseline is None else at_round_trips(load_run(baseline), stored.rtts_ms[0])
     report = build_report(stored, before, gate_note(stored, before))
     for warning in stored.warnings:
@@ -64,7 +64,7 @@ def plot_command(
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(f"--format takes {', '.join(FORMATS)}, not {name!r}")
-    stored = at_round_trips(load_run(run), rtt_ms)
+    stored = at_round_trips(closed_loop(load_run(run)), rtt_ms)
     for path in save_figures(stored, output, formats or list(FORMATS[:2])):
         out.print(str(path), markup=False)
     return 0

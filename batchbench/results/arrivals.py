@@ -125,7 +125,8 @@ def skipped_rows(record: TrialRecord) -> int:
 
 def growth(record: TrialRecord) -> float | None:
     """By how many seconds waits grew a second: between the second and the last quarter of the
-    chunks, so that how a load begins does not count. None of under 8 chunks.
+    chunks, so that how a load begins does not count. None of under 8 chunks, and where waits seem
+    to grow, but by less than the time in which one chunk arrives: so few chunks cannot tell.
     """
     waits, rate = record.arrival_seconds, record.arrival_rows_per_s
     if len(waits) < _FEWEST_CHUNKS or not rate:
@@ -134,7 +135,8 @@ def growth(record: TrialRecord) -> float | None:
     later, earlier = median(waits[-quarter:]), median(waits[quarter : 2 * quarter])
     apart = len(waits) - 2 * quarter  # chunks between the middles of the two
     chunk_s = record.rows / len(waits) / rate
-    return (later - earlier) / (apart * chunk_s)
+    grown = (later - earlier) / (apart * chunk_s)
+    return None if grown > MOST_GROWTH and later - earlier < chunk_s else grown
 
 
 def most_backlog_rows(record: TrialRecord) -> int:
