@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -250,9 +251,8 @@ def test_a_ref_that_cannot_sweep_is_one_sentence(dsn18: str, tmp_path: Path) -> 
     folder = repository(tmp_path / "r", ["x"])
     done = gate("--against-ref", "HEAD", "--dsn", dsn18, cwd=folder, PYTHONSAFEPATH="1")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: revision HEAD cannot be measured: ImportError"), (
-        done.stderr
-    )
+    said = r"error: revision (HEAD|this tree) cannot be measured: \w+Error: "
+    assert re.match(said, done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -105,7 +105,8 @@ def judge_ratio(rule: str, subject: str, verdict: Verdict, max_slowdown: float) 
 
 
 def ratio_words(ratio: Ratio) -> str:
-    """ "0.93 times as fast [0.90, 0.97], 20 pairs" """
+    """ "0.930 times as fast [0.900, 0.970], 200 pairs of 6 epochs" """
     interval = "" if ratio.low is None else f" [{ratio.low:.3f}, {ratio.high:.3f}]"
     few = "" if interval else ", too few for an interval"
-    return f"{ratio.estimate:.3f} times as fast{interval}, {ratio.pairs} pairs{few}"
+    epochs = f" of {ratio.epochs} epochs" if ratio.epochs > 1 else ""
+    return f"{ratio.estimate:.3f} times as fast{interval}, {ratio.pairs} pairs{epochs}{few}"
