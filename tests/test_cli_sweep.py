@@ -77,7 +77,7 @@ def test_a_resume_names_the_tables_again(dsn18: str, tmp_path: Path) -> None:
     with psycopg.connect(dsn18, autocommit=True) as connection:
         connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
     words = ("--dsn", dsn18, "-o", "run")
-    table = ("--table", "orders", "--strategy", "copy", "--driver", "psycopg", "--rows", "50")
+    table = ("--table", "orders", "--strategy", "copy", "--driver", "psycopg", "--rows", "5000")
     done = sweep(*table, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     refused = sweep("--resume", *words, cwd=tmp_path)

@@ -126,7 +126,7 @@ def first_lines(
     evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain], gates: GateNote | None
 ) -> FirstLines:
     """All three. gates: None where none are configured."""
-    passed = _passed(evidence)
+    passed = _NO_LOADS if evidence.run.info.is_imported else _passed(evidence)
     return FirstLines(
         _with_gates(passed, gates) if gates else passed,
         _change(evidence, values, gains),
@@ -154,14 +154,15 @@ def _passed(evidence: Evidence) -> FirstLine:
     return FirstLine(_PASSED, "good", "passed", f"Goal met on {_all(len(goals))}", tuple(details))
 
 
+_NO_LOADS = FirstLine(_PASSED, "unknown", "no goal", "Benchmarks have no goal of their own")
 _WORST: Sequence[Status] = ("bad", "unknown", "good")
 
 
 def _with_gates(goal: FirstLine, gates: GateNote) -> FirstLine:
     """The worse of the two decides."""
-    decides: FirstLine | GateNote = goal
-    if _WORST.index(gates.status) < _WORST.index(goal.status):
-        decides = gates
+    decides: FirstLine | GateNote = gates
+    if goal is not _NO_LOADS and _WORST.index(goal.status) <= _WORST.index(gates.status):
+        decides = goal
     answer, details = f"{goal.answer}; {gates.answer}", (*goal.details, *gates.details)
     return FirstLine(_PASSED, decides.status, decides.verdict, answer, details)
 

@@ -246,7 +246,7 @@ function surroundings(report) {
 // --- the whole ----------------------------------------------------------------------------
 
 function navigation(report, redraw) {
-  const links = [["findings", "Findings"], ["change", "Change"], ["speed", "Speed"], ["cost", "Cost"], ["ranking", "Ranking"], ["open", "Not decided"],
+  const links = [["findings", "Findings"], report.env && ["change", "Change"], ["speed", "Speed"], ["cost", "Cost"], ["ranking", "Ranking"], ["open", "Not decided"],
     report.baseline && ["baseline", "Baseline"], ["trials", "Trials"], ["environment", "Environment"]].filter(Boolean);
   const many = report.tables.length > 1;
   return h("nav", { class: "parts", "aria-label": "Parts of the report" }, h("div", { class: "wide" },
