@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from batchbench.compare import compare
@@ -23,12 +24,13 @@ from batchbench.gate import (
     Status,
     exit_code,
     judge_baseline,
+    judge_pairs,
     judge_run,
     junit,
     markdown,
     read_rules,
 )
-from batchbench.harness.revisions import revisions
+from batchbench.harness.revisions import ROUNDS, Pair, revisions
 from batchbench.results import Run, TrialRecord
 from tests.slowdown import __main__ as slowdown
 from tests.test_compare import STORED, TRIAL, run, stored
@@ -268,6 +270,20 @@ def test_packages_of_a_ref_are_kept_for_the_next_time(tmp_path: Path) -> None:
             assert new.python == Path(sys.executable)
     assert pythons[0] == pythons[1]
     assert pythons[0][0].is_relative_to(folder / ".git")
+
+
+@pytest.mark.parametrize(("true_ratio", "wanted"), [(1.0, Status.PASS), (0.845, Status.FAIL)])
+def test_our_own_bound_tells_both_trees_apart(true_ratio: float, wanted: Status) -> None:
+    """Ten rounds of 45 pairs, whose processes differ by 3 % and whose pairs by 15 %."""
+    bound = read_rules(ROOT / "pyproject.toml").max_slowdown
+    rng, right = np.random.default_rng(8), 0
+    rounds = np.repeat(np.arange(ROUNDS), 45)
+    for _ in range(200):
+        luck = rng.normal(0, 0.03, ROUNDS)[rounds] + rng.normal(0, 0.15, len(rounds))
+        logs = (np.log(true_ratio) + luck).tolist()
+        pairs = [Pair(int(n), "copy", log) for n, log in zip(rounds, logs, strict=True)]
+        right += judge_pairs("", pairs, bound)[0].status is wanted
+    assert right >= 198
 
 
 # --- its evidence -------------------------------------------------------------------------------

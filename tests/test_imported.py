@@ -80,8 +80,12 @@ def test_every_file_is_an_epoch_and_many_rounds_are_pooled(tmp_path: Path) -> No
 
 
 def imported(folder: Path, name: str, speeds: Sequence[float]) -> str:
+    """Of a test whose name could be taken for markup."""
     files = [
-        written(folder / f"{name}{n}.json", benchmark([speed, 1.01 * speed, 0.99 * speed] * 3))
+        written(
+            folder / f"{name}{n}.json",
+            benchmark([speed, 1.01 * speed, 0.99 * speed] * 3, "test_a.py::test_a[red]"),
+        )
         for n, speed in enumerate(speeds)
     ]
     words = ["import-benchmark", *map(str, files), "-o", str(folder / name)]
@@ -107,6 +111,7 @@ def test_the_commands_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         for words in of_code:
             done = CliRunner().invoke(app, words)
             assert done.exit_code == code, (words, done.output)
+            assert words[0] not in ("gate", "compare") or "test_a[red]" in done.output
     assert "no BATCH_* to set" in CliRunner().invoke(app, ["recommend", base]).output
     done = CliRunner().invoke(app, ["report", base])
     assert "What to change? Nothing: benchmarks have no settings." in done.output

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from batchbench.cli.console import figures_grid, note, out, print_json, warn
 from batchbench.cli.options import AsJson
@@ -111,7 +112,7 @@ def _show(comparison: Comparison, *, as_json: bool) -> None:
     for difference in comparison.differences:
         smallest = difference.verdict.smallest
         grid.add_row(
-            difference.name,
+            escape(difference.name),
             f"{difference.before:,.0f}",
             f"{difference.after:,.0f}",
             ratio_text(difference.verdict),

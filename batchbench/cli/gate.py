@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from batchbench.cli.console import err, figures_grid, out, print_json, warn
 from batchbench.cli.files import append, write_whole
@@ -31,16 +30,14 @@ from batchbench.gate import (
     document,
     exit_code,
     headline,
-    judge_ratio,
+    judge_pairs,
     junit,
     markdown,
     read_rules,
 )
-from batchbench.harness.revisions import BUDGET_S, ROUNDS, Pair, measure, revisions
+from batchbench.harness.revisions import BUDGET_S, ROUNDS, measure, revisions
 from batchbench.results import Run, load_run
-from batchbench.stats import Verdict, judge, ratio_of_logs
 
-FEWEST_ROUNDS = 2
 _COLOURS = {Status.PASS: "green", Status.FAIL: "red", Status.UNDECIDED: "yellow"}
 
 
@@ -127,23 +124,7 @@ def _judge_ref(ref: str, dsn: str, rounds: int, budget_s: float, rules: Rules) -
                 lambda number: err.print(f"round {number} of {rounds}"),
             )
         )
-    results = [
-        judge_ratio(rule, "all configurations together", _verdict(pairs), rules.max_slowdown)
-    ]
-    for name in dict.fromkeys(pair.configuration for pair in pairs):
-        of_one = _verdict([pair for pair in pairs if pair.configuration == name])
-        single = judge_ratio(rule, name, of_one, rules.max_slowdown)
-        if single.status is Status.FAIL:  # one alone is noisier: only a claim of it counts
-            results.append(single)
-    return results
-
-
-def _verdict(pairs: Sequence[Pair]) -> Verdict:
-    """One round is one sample: of a single one, how far rounds lie apart cannot be told."""
-    ratio = ratio_of_logs([p.log for p in pairs], epochs=[p.round for p in pairs])
-    if ratio.epochs < FEWEST_ROUNDS:
-        ratio = replace(ratio, low=None, high=None, error=None)
-    return judge(ratio)
+    return judge_pairs(rule, pairs, rules.max_slowdown)
 
 
 def _show(
@@ -157,7 +138,8 @@ def _show(
             grid.add_column(heading)
         for result in results:
             colour = _COLOURS[result.status]
-            grid.add_row(f"[{colour}]{result.status}[/]", result.rule, result.subject, result.seen)
+            texts = map(escape, (result.rule, result.subject, result.seen))
+            grid.add_row(f"[{colour}]{result.status}[/]", *texts)
         out.print(grid)
     if junit_file is not None:
         write_whole(junit_file, junit(results))

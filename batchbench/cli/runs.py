@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from batchbench.cli.console import figures_grid, out, print_json, warn
 from batchbench.cli.options import AsJson
@@ -37,7 +38,7 @@ def runs_command(
     for heading in ("folder", "created", "trials", "failed", "tables", "PostgreSQL"):
         grid.add_column(heading, justify="right" if heading in ("trials", "failed") else "left")
     for run in found:
-        grid.add_row(*(str(value) for value in _document(run).values()))
+        grid.add_row(*(escape(str(value)) for value in _document(run).values()))
     out.print(grid)
     return 0
 

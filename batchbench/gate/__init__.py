@@ -5,6 +5,7 @@ from batchbench.gate.judging import (
     Status,
     exit_code,
     judge_baseline,
+    judge_pairs,
     judge_ratio,
     judge_run,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "exit_code",
     "headline",
     "judge_baseline",
+    "judge_pairs",
     "judge_ratio",
     "judge_run",
     "junit",

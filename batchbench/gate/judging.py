@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
+from typing import Protocol
 
 from batchbench.compare import Comparison
 from batchbench.gate.rules import METRICS, Rule, Rules
 from batchbench.results import Key, Run, TrialRecord
-from batchbench.stats import Ratio, Verdict
+from batchbench.stats import Ratio, Verdict, judge, ratio_of_logs
+
+_FEWEST_ROUNDS = 2
 
 
 class Status(StrEnum):
@@ -89,6 +92,41 @@ def judge_baseline(comparison: Comparison, rules: Rules) -> list[Result]:
         Result(name, missing, Status.UNDECIDED, "only one of the runs has it to compare")
         for missing in comparison.missing
     ]
+
+
+class Pair(Protocol):
+    """A load of either revision, next to each other. log: of the new one's speed against the old
+    one's. round: which life of their processes it ran in.
+    """
+
+    @property
+    def round(self) -> int: ...
+    @property
+    def configuration(self) -> str: ...
+    @property
+    def log(self) -> float: ...
+
+
+def judge_pairs(rule: str, pairs: Sequence[Pair], max_slowdown: float) -> list[Result]:
+    """Two revisions that took turns: all configurations together decide. One alone is noisier, so
+    it counts only where it is surely slower.
+    """
+    together = judge_ratio(rule, "all configurations together", _of_rounds(pairs), max_slowdown)
+    apart: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        apart.setdefault(pair.configuration, []).append(pair)
+    singles = (
+        judge_ratio(rule, name, _of_rounds(of_one), max_slowdown) for name, of_one in apart.items()
+    )
+    return [together, *(single for single in singles if single.status is Status.FAIL)]
+
+
+def _of_rounds(pairs: Sequence[Pair]) -> Verdict:
+    """One round is one sample: of a single one, how far rounds lie apart cannot be told."""
+    ratio = ratio_of_logs([p.log for p in pairs], epochs=[p.round for p in pairs])
+    if ratio.epochs < _FEWEST_ROUNDS:
+        ratio = replace(ratio, low=None, high=None, error=None)
+    return judge(ratio)
 
 
 def judge_ratio(rule: str, subject: str, verdict: Verdict, max_slowdown: float) -> Result:
