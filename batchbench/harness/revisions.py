@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 import math
 import subprocess
@@ -133,19 +132,21 @@ async def measure(
 async def _in_turn(order: tuple[_Sweep, _Sweep], until_s: float) -> list[tuple[str, float]]:
     """Configuration and log ratio, second against first, of the pairs of whole blocks."""
     pairs: list[tuple[str, float]] = []
-    for turn in itertools.count():
-        forth = turn % 2 == 0
+    unpaired: tuple[dict[str, float], dict[str, float]] = {}, {}
+    forth = True
+    while True:
         said = [await sweep.turn() for sweep in (order if forth else order[::-1])]
-        one, other = said if forth else said[::-1]
-        if one is None or other is None:
-            break
-        if one["name"] != other["name"]:
-            raise RevisionError("the two revisions do not measure the same in turn")
-        if one["kind"] == "trial":
-            pairs.append((one["name"], math.log(other["rows_per_s"] / one["rows_per_s"])))
-            if len(pairs) % len(_CONFIGURATIONS) == 0 and time.perf_counter() > until_s:
-                break
-    return pairs
+        for logs, answer in zip(unpaired, said if forth else said[::-1], strict=True):
+            if answer is None:
+                return pairs
+            if answer["kind"] == "trial":
+                logs[answer["name"]] = math.log(answer["rows_per_s"])
+        both = unpaired[0].keys() & unpaired[1].keys()  # at once, where their plans agree
+        pairs += [(name, unpaired[1].pop(name) - unpaired[0].pop(name)) for name in both]
+        whole = len(pairs) % len(_CONFIGURATIONS) == 0
+        if pairs and whole and time.perf_counter() > until_s:
+            return pairs
+        forth = not forth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
