@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -30,7 +31,7 @@ from batchbench.gate import (
     markdown,
     read_rules,
 )
-from batchbench.harness.revisions import ROUNDS, Pair, revisions
+from batchbench.harness.revisions import ROUNDS, Pair, in_turn, revisions
 from batchbench.results import Run, TrialRecord
 from tests.slowdown import __main__ as slowdown
 from tests.test_compare import STORED, TRIAL, run, stored
@@ -270,6 +271,31 @@ def test_packages_of_a_ref_are_kept_for_the_next_time(tmp_path: Path) -> None:
             assert new.python == Path(sys.executable)
     assert pythons[0] == pythons[1]
     assert pythons[0][0].is_relative_to(folder / ".git")
+
+
+class Scripted:
+    """A sweep of one revision: its loads in their order, and whose turn it was."""
+
+    def __init__(self, name: str, rows_per_s: float, names: str, turns: list[str]) -> None:
+        self.name, self.turns = name, turns
+        self.loads = iter([("yardstick", "y"), *(("trial", name) for name in names)])
+        self.rows_per_s = rows_per_s
+
+    async def turn(self) -> Mapping[str, object] | None:
+        self.turns.append(self.name)
+        kind, name = next(self.loads, (None, None))
+        return kind and {"kind": kind, "name": name, "rows_per_s": self.rows_per_s}
+
+
+@pytest.mark.parametrize("until_s", [0.0, float("inf")])
+async def test_revisions_take_turns_and_are_paired_by_name(until_s: float) -> None:
+    """To the end of the time, in whole blocks of four, or of the sweeps."""
+    turns: list[str] = []
+    old, new = Scripted("old", 100.0, "abcddcba", turns), Scripted("new", 80.0, "badcabcd", turns)
+    pairs = await in_turn((old, new), until_s)  # type: ignore[arg-type]
+    assert [log for _, log in pairs] == [pytest.approx(np.log(0.8))] * (8 if until_s else 4)
+    assert sorted(name for name, _ in pairs[:4]) == list("abcd")
+    assert turns[:6] == ["old", "new", "new", "old", "old", "new"]
 
 
 @pytest.mark.parametrize(("true_ratio", "wanted"), [(1.0, Status.PASS), (0.845, Status.FAIL)])

@@ -122,14 +122,14 @@ async def measure(
             await asyncio.gather(*(sweep.answer() for sweep in order))  # the first warm-ups
             ready_s = time.perf_counter()
             until_s = max(begun_s + part_s, ready_s + _LEAST_STARTS * (ready_s - begun_s))
-            found = await _in_turn(order, until_s)
+            found = await in_turn(order, until_s)
         pairs += [Pair(number, name, log if number % 2 else -log) for name, log in found]
         longest_s = max(longest_s, time.perf_counter() - begun_s)
         told(number)
     return tuple(pairs)
 
 
-async def _in_turn(order: tuple[_Sweep, _Sweep], until_s: float) -> list[tuple[str, float]]:
+async def in_turn(order: tuple[_Sweep, _Sweep], until_s: float) -> list[tuple[str, float]]:
     """Configuration and log ratio, second against first, of the pairs of whole blocks."""
     pairs: list[tuple[str, float]] = []
     unpaired: tuple[dict[str, float], dict[str, float]] = {}, {}
