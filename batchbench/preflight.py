@@ -106,18 +106,17 @@ def table_notices(table: Table) -> list[str]:
     if filled:
         notices.append(f"{name}: the server fills {', '.join(filled)} itself; leave them out")
     notices += [
-        f"{name}: the unique index {key.name} {why}, so ON CONFLICT cannot name it"
-        for key in table.keys
-        for why in _unusable(key)
+        f"{name}: the unique index {key.name} {why}" for key in table.keys for why in _unusable(key)
     ]
     return notices
 
 
 def _unusable(key: UniqueKey) -> list[str]:
+    by_name = f"only --conflict-target {key.name} can name it"
     reasons = {
-        "is checked at COMMIT only": key.deferrable,
-        "is partial": key.partial,
-        "is over an expression": key.expressions,
+        "is checked at COMMIT only, so ON CONFLICT cannot name it": key.deferrable,
+        f"is partial: {by_name}": bool(key.predicate),
+        f"is over an expression: {by_name}": key.expressions,
     }
     return [reason for reason, holds in reasons.items() if holds][:1]
 

@@ -34,15 +34,17 @@ _NULL = np.uint64(0x9E3779B97F4A7C15)
 
 def hashable_columns(table: Table, key: UniqueKey) -> tuple[str, ...]:
     """The key's columns that `key_hashes` can take; there may be none."""
-    collations = key.collations or (None,) * len(key.columns)
     return tuple(
-        name
-        for name, collation in zip(key.columns, collations, strict=True)
-        if _by_bytes(table.column(name)) and (collation is None or collation.deterministic)
+        part.column
+        for part in key.parts
+        if part.column is not None
+        and by_bytes(table.column(part.column))
+        and (part.collation is None or part.collation.deterministic)
     )
 
 
-def _by_bytes(column: Column) -> bool:
+def by_bytes(column: Column) -> bool:
+    """Whether its values are equal only where their bytes are, by its own collation or index."""
     if column.type.name == "citext" or column.type.kind not in _BY_BYTES:
         return False
     return column.typmod == -1 or column.type.kind not in _ROUNDED

@@ -7,8 +7,9 @@ writes them (on a session). Third-party strategies register through the entry-po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as default
 from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
@@ -38,12 +39,44 @@ class OnConflict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Upsert:
+    """Under OnConflict.UPDATE: what of a row that is there is replaced, and when.
+
+    columns: that are set; () means: all that the rows bring, but the key's.
+    newer_by: only by a row whose value in this column is greater. NULL is older than any value;
+        among equals the row that is there stays, within a chunk the first.
+    skip_unchanged: only where a column that is set would change, as the server stores it.
+    """
+
+    columns: tuple[str, ...] = ()
+    newer_by: str | None = None
+    skip_unchanged: bool = False
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a row that is there may stay as it is."""
+        return self.newer_by is not None or self.skip_unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """Columns of the rows that were written, to be answered with. key: of columns without NULL;
+    it tells which row of the chunk an answer is of.
+    """
+
+    columns: tuple[str, ...]
+    key: UniqueKey
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where and how rows are written.
 
     columns: those that the rows bring, in the rows' order.
     key: the unique key that ON CONFLICT names; None under OnConflict.ERROR.
     names_rows: whether the rows that are left out for their key must be named, not only counted.
+    upsert: means something under OnConflict.UPDATE only.
+    returning: of values and unnest only; None: nothing is answered.
     """
 
     table: Table
@@ -51,6 +84,13 @@ class Target:
     on_conflict: OnConflict = OnConflict.ERROR
     key: UniqueKey | None = None
     names_rows: bool = False
+    upsert: Upsert = Upsert()
+    returning: Returning | None = None
+
+    @property
+    def tells_rows(self) -> bool:
+        """Whether what became of each row has to be told, not only of how many."""
+        return self.returning is not None or (self.names_rows and self.key is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +157,15 @@ class Payload:
 @dataclass(frozen=True, slots=True)
 class Written:
     """What the server made of a chunk. row_count: rows written, by the command tag. duplicates:
-    rows left out for their key; places: theirs in the chunk, where the target asks for them. The
-    chunk's other rows it dropped without an error, as a BEFORE trigger may.
+    rows left out for their key, or because the row that is there is newer or equal; places: theirs
+    in the chunk, where the target asks for them. The chunk's other rows it dropped without an
+    error, as a BEFORE trigger may. returned: by place, what the target asks of rows written.
     """
 
     row_count: int
     duplicates: int = 0
     places: tuple[int, ...] = ()
+    returned: Mapping[int, tuple[object, ...]] = default(default_factory=dict)
 
 
 class ChunkPlan(Protocol):
@@ -217,7 +259,16 @@ def find_strategy(name: str) -> Strategy:
     raise ConfigError(f"strategy {name!r} is unknown; known: {', '.join(strategy_names())}")
 
 
-def choose_strategy(table: Table, on_conflict: OnConflict) -> tuple[str, str]:
+def in_key_order(strategy: str) -> bool:
+    """Whether a strategy's statements write in the order of the key, so that two of them wait for
+    each other and never deadlock. A COPY into the table writes in input order.
+    """
+    return strategy in ("values", "unnest", "copy")
+
+
+def choose_strategy(
+    table: Table, on_conflict: OnConflict, upsert: Upsert = Upsert()
+) -> tuple[str, str]:
     """What `auto` takes for a table, and why.
 
     COPY was the fastest way on both drivers; where rows may clash, trying it first was faster than
@@ -225,6 +276,8 @@ def choose_strategy(table: Table, on_conflict: OnConflict) -> tuple[str, str]:
     """
     if table.row_security:
         return "unnest", f"{table.name} has row security, which COPY refuses"
-    if on_conflict is not OnConflict.ERROR:
-        return "optimistic", "COPY first; where rows are there already, without them"
-    return "copy", "COPY binds no parameters and costs the server least"
+    if on_conflict is OnConflict.ERROR:
+        return "copy", "COPY binds no parameters and costs the server least"
+    if upsert.conditional:
+        return "copy", "rows that are there already are expected: through a temporary table"
+    return "optimistic", "COPY first; where rows are there already, without them"
