@@ -279,7 +279,7 @@ class Table:
         elif target:
             why = f"no unique key is over ({wanted}) or has that name"
         else:
-            why = "no single unique key for ON CONFLICT: name its columns, or itself"
+            why = "no single unique key tells rows apart: name its columns, or itself"
         return f"table {self.name}: {why} (conflict target); unique keys: {known}"
 
     def _filled_by_server(self, key: UniqueKey) -> bool:

@@ -21,11 +21,12 @@ from batchbench.errors import ConfigError, InputError, TableError
 from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.limits import chunk_rows
 from batchbench.strategies import (
-    NAMES_ROWS,
+    THROUGH_COPY,
     ChunkPlan,
     Columns,
     OnConflict,
     Payload,
+    Returning,
     RowPlan,
     Target,
     Upsert,
@@ -264,6 +265,11 @@ class TablePlan:
             return None
         return self.table.conflict_key(self.options.conflict_target)
 
+    def returned(self) -> Returning:
+        """What `returning` asks for. Raises TableError where no key tells the rows apart."""
+        key = self.key or self.table.conflict_key(self.options.conflict_target)
+        return returning_of(self.table, key, self.returning)
+
     @property
     def ordered_by(self) -> tuple[str, ...]:
         """Columns that tell rows apart whose order does not matter; there may be none. Where the
@@ -347,9 +353,8 @@ class TablePlan:
             check_upsert(self.table, key, columns, upsert)
         returning = None
         if self.returning:
-            returned_by = key or self.table.conflict_key(self.options.conflict_target)
-            check_key(self.table, returned_by, columns, "returning")
-            returning = returning_of(self.table, returned_by, self.returning)
+            returning = self.returned()
+            check_key(self.table, returning.key, columns, "returning")
         clashing = None if on_conflict is OnConflict.ERROR else key
         return Target(
             self.table, columns, on_conflict, clashing, self.names_rows, upsert, returning
@@ -386,7 +391,7 @@ def plan_table(
         strategy, reason = choose_strategy(table, options.on_conflict, options.upsert)
     once = None
     if options.one_of_each_key is not None:
-        if strategy not in NAMES_ROWS:
+        if strategy not in THROUGH_COPY:
             raise ConfigError(
                 f"dedup over a whole load goes through COPY; strategy {strategy} ({reason}) cannot"
             )

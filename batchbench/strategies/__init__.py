@@ -224,8 +224,8 @@ class Strategy(Protocol):
 
 BUILT_IN = ("values", "unnest", "copy", "optimistic", "probe")
 
-NAMES_ROWS = ("copy", "optimistic", "probe")
-"""Those that can say which rows were left out for their key, not only how many."""
+THROUGH_COPY = ("copy", "optimistic", "probe")
+"""Those whose rows go through COPY, which dedup over a whole load can take the place of."""
 
 _GROUP = "batchbench.strategies"
 
