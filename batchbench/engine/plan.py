@@ -388,7 +388,9 @@ def plan_table(
         )
     strategy, reason = options.strategy_name, "as asked"
     if strategy == "auto":
-        strategy, reason = choose_strategy(table, options.on_conflict, options.upsert)
+        clashes = options.on_conflict is not OnConflict.ERROR
+        key = table.conflict_key(options.conflict_target) if clashes else None
+        strategy, reason = choose_strategy(table, options.on_conflict, options.upsert, key)
     once = None
     if options.one_of_each_key is not None:
         if strategy not in THROUGH_COPY:

@@ -267,17 +267,27 @@ def in_key_order(strategy: str) -> bool:
 
 
 def choose_strategy(
-    table: Table, on_conflict: OnConflict, upsert: Upsert = Upsert()
+    table: Table, on_conflict: OnConflict, upsert: Upsert, key: UniqueKey | None
 ) -> tuple[str, str]:
-    """What `auto` takes for a table, and why.
+    """What `auto` takes for a table, and why. key: that rows may clash on, None under ERROR.
 
     COPY was the fastest way on both drivers; where rows may clash, trying it first was faster than
-    a temporary table as long as most chunks do not (design.md, "Facts").
+    a temporary table as long as most chunks do not (design.md, "Facts"). But where a sequence
+    fills a column, each row that was tried has taken a number for good: then only new rows are
+    sent, or, where others are to be updated, each row is sent once.
     """
+    from batchbench.strategies.probe import unanswerable
+
     if table.row_security:
         return "unnest", f"{table.name} has row security, which COPY refuses"
-    if on_conflict is OnConflict.ERROR:
+    if key is None:
         return "copy", "COPY binds no parameters and costs the server least"
+    numbered = [c.name for c in table.columns if c.numbered and c.name not in key.columns]
+    if numbered:
+        spares = f"a row that is tried takes a number of {numbered[0]}"
+        if unanswerable(Target(table, table.columns, on_conflict, key), key) is None:
+            return "probe", f"{spares}: only rows that are new are"
+        return "copy", f"{spares}: each is once, through a temporary table"
     if upsert.conditional:
         return "copy", "rows that are there already are expected: through a temporary table"
     return "optimistic", "COPY first; where rows are there already, without them"
