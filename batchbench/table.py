@@ -270,16 +270,16 @@ class Table:
         wanted = ", ".join(target)
         known = "; ".join(map(str, self.keys)) or "none"
         partial = [k.name for k in self.keys if k.predicate and set(k.columns) == set(target)]
-        if fitting and target:
+        if not target:
+            why = "no single unique key tells rows apart: name its columns, or itself"
+        elif fitting:
             why = f"{fitting[0].name} is checked at COMMIT only, so ON CONFLICT cannot name it"
         elif partial:
             why = (
                 f"only partial indexes are over ({wanted}): name the index, {' or '.join(partial)}"
             )
-        elif target:
-            why = f"no unique key is over ({wanted}) or has that name"
         else:
-            why = "no single unique key tells rows apart: name its columns, or itself"
+            why = f"no unique key is over ({wanted}) or has that name"
         return f"table {self.name}: {why} (conflict target); unique keys: {known}"
 
     def _filled_by_server(self, key: UniqueKey) -> bool:

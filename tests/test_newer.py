@@ -24,7 +24,7 @@ def versioned(request: pytest.FixtureRequest) -> Iterator[str]:
         yield dsn
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_the_table_equals_the_model(versioned: str, case: Case) -> None:
     check(versioned, case)

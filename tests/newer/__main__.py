@@ -37,6 +37,7 @@ def run(dsn: str, examples: int) -> Counter[str]:
         for result in results:
             total = result.total
             counts.update(rows=total.read, committed=total.committed, retries=result.retries)
+            counts["rejected"] += total.rejected
             counts["duplicates"] += total.duplicates
 
     held: Callable[[], None] = example
@@ -51,8 +52,8 @@ def report(examples: int) -> Iterator[str]:
     yield (
         "Each example: few keys and versions (NULL among them), rows shuffled and doubled,"
         f" {WRITERS} writers of one load, or of two loads side by side, chunks of 1 to 9 rows of"
-        " which some fail and are written again, then a chunk that comes late. After it the table"
-        " equalled the model."
+        " which some fail and are written again and some are split around a bad row, then a chunk"
+        " that comes late. After it the table equalled the model."
     )
     with ExitStack() as stack:
         for installation in (embedded_installation(), Installation(DEBIAN_15)):
