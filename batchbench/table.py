@@ -95,6 +95,16 @@ class PgType:
 
 
 @dataclass(frozen=True, slots=True)
+class Collation:
+    """What a column or an index compares texts by. sql: its quoted name.
+    deterministic: whether only equal bytes are equal.
+    """
+
+    sql: str
+    deterministic: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column.
 
@@ -112,7 +122,7 @@ class Column:
     default: str | None = None
     identity: str = ""  # "a" always, "d" by default
     generated: bool = False
-    collation: str | None = None  # its quoted name, where the type has one
+    collation: Collation | None = None
 
     @property
     def required(self) -> bool:
@@ -140,16 +150,6 @@ class Column:
 _CONSTANT = re.compile(
     r"(?:NULL|true|false|'(?:[^']|'')*'|\(?-?[\d.]+(?:e[+-]?\d+)?\)?)(?:::[\w\s\".\[\](),]+)?", re.I
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Collation:
-    """What an index compares the text of a column by. sql: its quoted name.
-    deterministic: whether only equal bytes are equal.
-    """
-
-    sql: str
-    deterministic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +307,8 @@ SELECT json_build_object(
       'not_null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated <> '',
       'default', CASE WHEN a.attgenerated = ''
         THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
-      'collation', (SELECT pg_catalog.format('%I.%I', ln.nspname, l.collname)
+      'collation', (SELECT json_build_object('schema', ln.nspname, 'name', l.collname,
+          'deterministic', l.collisdeterministic)
         FROM pg_catalog.pg_collation l
         JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
         WHERE l.oid = a.attcollation)) ORDER BY a.attnum), '[]')
@@ -425,7 +426,7 @@ def _column(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> Column:
         default=entry["default"],
         identity=entry["identity"],
         generated=entry["generated"],
-        collation=entry["collation"],
+        collation=entry["collation"] and _collation(entry["collation"]),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchbench.table import Column, Table, UniqueKey
+from batchbench.table import Collation, Column, Table, UniqueKey
 from batchbench.wire import field
 
 Hashes = NDArray[np.uint64]
@@ -37,15 +37,15 @@ def hashable_columns(table: Table, key: UniqueKey) -> tuple[str, ...]:
     return tuple(
         part.column
         for part in key.parts
-        if part.column is not None
-        and by_bytes(table.column(part.column))
-        and (part.collation is None or part.collation.deterministic)
+        if part.column is not None and by_bytes(table.column(part.column), part.collation)
     )
 
 
-def by_bytes(column: Column) -> bool:
-    """Whether its values are equal only where their bytes are, by its own collation or index."""
+def by_bytes(column: Column, collation: Collation | None) -> bool:
+    """Whether values that are compared so are equal only where their bytes are."""
     if column.type.name == "citext" or column.type.kind not in _BY_BYTES:
+        return False
+    if collation is not None and not collation.deterministic:
         return False
     return column.typmod == -1 or column.type.kind not in _ROUNDED
 

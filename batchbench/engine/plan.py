@@ -279,10 +279,10 @@ class TablePlan:
         if self.key is None:
             return ()
         columns = hashable_columns(self.table, self.key)
-        newer_by = self.options.newer_by
-        if newer_by is None or not in_key_order(self.strategy):
+        if self.options.newer_by is None or not in_key_order(self.strategy):
             return columns
-        return columns + ((newer_by,) if by_bytes(self.table.column(newer_by)) else ())
+        version = self.table.column(self.options.newer_by)
+        return columns + ((version.name,) if by_bytes(version, version.collation) else ())
 
     def shape(self, schema: pa.Schema, source: str) -> ShapePlan:
         """Compile for rows of `schema`. Raises InputError, TableError."""

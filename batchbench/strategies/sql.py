@@ -96,7 +96,7 @@ def best_first(target: Target, names: tuple[str, ...], order: str) -> str:
         return order
     for column, name in zip(target.columns, names, strict=True):
         if column.name == target.upsert.newer_by:
-            collation = f" COLLATE {column.collation}" if column.collation else ""
+            collation = f" COLLATE {column.collation.sql}" if column.collation else ""
             return f"{name}{collation} DESC NULLS LAST, {order}"
     return f"{order} DESC"
 
