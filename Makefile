@@ -33,7 +33,7 @@ evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everythi
 evidence-noise: $(VENV)/.dev ## replay the recorded noise: claims, intervals, power
 	@$(BIN)/python -m tests.noise --out results/evidence/noise-$$(date -u +%F).md $(ARGS)
 
-evidence-newer: $(VENV)/.dev ## 1,000 loads with --newer-by a server, against a model
+evidence-newer: $(VENV)/.dev ## 1,000 examples of --newer-by against a model
 	@$(BIN)/python -m tests.newer --out results/evidence/newer-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit

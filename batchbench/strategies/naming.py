@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 from batchbench.strategies import Target, Written
@@ -25,7 +24,7 @@ def _as_is(value: object) -> object:
     return value
 
 
-# Both can be without a point, or NaN, which JSON has as a text.
+# All can be without a point in JSON, or a text: NaN.
 _MAKERS: Mapping[str, Callable[[Any], object]] = {
     "float4": float,
     "float8": float,
@@ -33,7 +32,6 @@ _MAKERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-@lru_cache(maxsize=64)
 def naming_sql(target: Target, rows: str, names: tuple[str, ...], order: str) -> str:
     """Insert from `rows`; see `written_by_name` for the answer. Arguments as for `select_rows`.
 

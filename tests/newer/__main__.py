@@ -46,7 +46,7 @@ def run(dsn: str, examples: int) -> Counter[str]:
 
 
 def report(examples: int) -> Iterator[str]:
-    """The evidence, line by line."""
+    """The evidence, line by line: so many examples on 18, a quarter of them on 15."""
     yield "# --newer-by against its model"
     yield ""
     yield (
@@ -55,14 +55,15 @@ def report(examples: int) -> Iterator[str]:
         " which some fail and are written again and some are split around a bad row, then a chunk"
         " that comes late. After it the table equalled the model."
     )
-    with ExitStack() as stack:
-        for installation in (embedded_installation(), Installation(DEBIAN_15)):
-            cluster = stack.enter_context(
-                open_cluster(installation, settings=UNSAFE_BUT_FAST, temporary_in=fast_folder())
-            )
-            dsn = stack.enter_context(fresh_database(cluster))
+    for installation, share in ((embedded_installation(), 1), (Installation(DEBIAN_15), 4)):
+        with (
+            open_cluster(
+                installation, settings=UNSAFE_BUT_FAST, temporary_in=fast_folder()
+            ) as cluster,
+            fresh_database(cluster) as dsn,
+        ):
             started = time.monotonic()
-            counts = run(dsn, examples)
+            counts = run(dsn, max(1, examples // share))
             version = query(dsn, "SHOW server_version")[0][0]
             yield ""
             yield f"## PostgreSQL {version}: {time.monotonic() - started:.0f} s"
@@ -71,16 +72,17 @@ def report(examples: int) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the evidence and, with --out, write it."""
+    """Print the evidence as it comes and, with --out, keep it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=1_000)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    lines = list(report(arguments.examples))
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text)
+    with ExitStack() as stack:
+        kept = stack.enter_context(arguments.out.open("w")) if arguments.out is not None else None
+        for line in report(arguments.examples):
+            print(line, flush=True)
+            if kept is not None:
+                print(line, file=kept, flush=True)
 
 
 if __name__ == "__main__":
