@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean
+.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ gate: $(VENV)/.embedded ## hold a short sweep to the gates of pyproject.toml
 	  $(BIN)/batchbench sweep --profile heart_rate --strategy copy,unnest --chunk-size 5000 \
 	    --parallelism 1 --repeats 2 --server embedded --output "$$folder/run" --json >/dev/null && \
 	  $(BIN)/batchbench gate "$$folder/run"
+
+evidence-newer: $(VENV)/.dev ## 1,000 examples of --newer-by against a model
+	@$(BIN)/python -m tests.newer --out results/evidence/newer-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)

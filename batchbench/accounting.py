@@ -27,10 +27,11 @@ STATES = (
 class TableCounts:
     """Rows of one table by state.
 
-    committed: in the table. duplicates: their key was there already, or came again later in
-    the same chunk. unchanged: left alone by an upsert's own condition. rejected: refused, with
-    a reason. skipped_by_server: dropped by the server without an error (a BEFORE trigger that
-    returned NULL). not_loaded: no target table. unwritten: a stopped load never got to them.
+    committed: in the table. duplicates: their key was there already, or came again in the same
+    chunk; so also a row that an upsert's condition left out, since the row there is newer or
+    equal. unchanged: 0; kept for readers of the counts. rejected: refused, with a reason.
+    skipped_by_server: dropped by the server without an error (a BEFORE trigger that returned NULL).
+    not_loaded: no target table. unwritten: a stopped load never got to them.
     unknown: a COMMIT whose fate the server cannot tell.
     """
 

@@ -106,47 +106,89 @@ def table_notices(table: Table) -> list[str]:
     if filled:
         notices.append(f"{name}: the server fills {', '.join(filled)} itself; leave them out")
     notices += [
-        f"{name}: the unique index {key.name} {why}, so ON CONFLICT cannot name it"
-        for key in table.keys
-        for why in _unusable(key)
+        f"{name}: the unique index {key.name} {why}" for key in table.keys for why in _unusable(key)
     ]
     return notices
 
 
 def _unusable(key: UniqueKey) -> list[str]:
+    by_name = f"only --conflict-target {key.name} can name it"
     reasons = {
-        "is checked at COMMIT only": key.deferrable,
-        "is partial": key.partial,
-        "is over an expression": key.expressions,
+        "is checked at COMMIT only, so ON CONFLICT cannot name it": key.deferrable,
+        f"is partial: {by_name}": bool(key.predicate),
+        f"is over an expression: {by_name}": key.expressions,
     }
     return [reason for reason, holds in reasons.items() if holds][:1]
 
 
 _SEQUENCES_SQL = """
-SELECT a.attname::text, v.last::text, v.most::text
-FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid
-JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+SELECT a.attname::text, v.used::text, v.remaining::text
+FROM pg_catalog.pg_attribute a
+LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+JOIN pg_catalog.pg_depend d ON (d.classid, d.refclassid) = (
+    'pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
+    AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')
+  OR (d.classid, d.refclassid) = (
+    'pg_catalog.pg_attrdef'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
+    AND d.objid = f.oid
+JOIN pg_catalog.pg_sequence s
+  ON s.seqrelid = CASE d.deptype WHEN 'n' THEN d.refobjid ELSE d.objid END
 CROSS JOIN LATERAL (SELECT
   CASE WHEN pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')
-    THEN pg_catalog.pg_sequence_last_value(s.seqrelid) END,
+    THEN coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqstart - s.seqincrement) END,
   least(s.seqmax, CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE s.seqmax END)
-) AS v (last, most)
-WHERE d.refobjid = pg_catalog.to_regclass($1::text)
-  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+) AS n (last, most)
+CROSS JOIN LATERAL (SELECT (n.last - s.seqstart) / s.seqincrement + 1,
+  greatest(0, (n.most - n.last) / s.seqincrement)) AS v (used, remaining)
+WHERE a.attrelid = pg_catalog.to_regclass($1::text) AND a.attnum > 0 AND n.last IS NOT NULL
+  AND s.seqincrement > 0 AND NOT s.seqcycle
+GROUP BY a.attname, a.attnum, v.used, v.remaining ORDER BY a.attnum
 """
 
-_SEQUENCE_SHARE = 0.8
+_LOW_SHARE = 0.2
+_PLENTY = 1 << 40  # a bigint's: no load will live to see the end
 
 
-async def sequence_notices(session: Session, table: Table) -> list[str]:
-    """Sequences of a table that are near their end. A conflicting row takes a number too."""
-    if not any(c.identity or "nextval(" in (c.default or "") for c in table.columns):
+@dataclass(frozen=True, slots=True)
+class SequenceLeft:
+    """Numbers that a column's sequence has given out, and how many more the column can take."""
+
+    column: str
+    used: int
+    left: int
+
+    @property
+    def low(self) -> bool:
+        """Whether the end is near."""
+        return self.left < _LOW_SHARE * (self.used + self.left)
+
+    def __str__(self) -> str:
+        whole = self.used + self.left
+        return (
+            f"column {self.column}: {self.left:,} of the {whole:,} numbers of its sequence"
+            f" ({self.left / whole:.0%}) are left"
+        )
+
+
+async def sequences_left(session: Session, table: Table) -> list[SequenceLeft]:
+    """Of the columns that a sequence fills, those that could come to its end: int4 and smaller, or
+    with a maximum of their own. Not of sequences that count down or begin again, nor of those that
+    this role may not read.
+    """
+    if not any(column.numbered for column in table.columns):
         return []
     rows = await session.fetch(_SEQUENCES_SQL, table.sql)
+    found = [
+        SequenceLeft(column or "", int(used or 0), int(left or 0)) for column, used, left in rows
+    ]
+    return [sequence for sequence in found if sequence.left < _PLENTY]
+
+
+def sequence_notices(table: Table, sequences: list[SequenceLeft]) -> list[str]:
+    """Of those that are near their end, a sentence each."""
     return [
-        f"table {table.name}: the sequence of {column} is at {int(last):,} of {int(most):,};"
-        " make the column a bigint before it ends"
-        for column, last, most in rows
-        if last is not None and most is not None and int(last) > _SEQUENCE_SHARE * int(most)
+        f"table {table.name}, {sequence}, and a row that ON CONFLICT leaves out takes one too;"
+        " make column and sequence a bigint before it ends"
+        for sequence in sequences
+        if sequence.low
     ]

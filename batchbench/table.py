@@ -95,6 +95,16 @@ class PgType:
 
 
 @dataclass(frozen=True, slots=True)
+class Collation:
+    """What a column or an index compares texts by. sql: its quoted name.
+    deterministic: whether only equal bytes are equal.
+    """
+
+    sql: str
+    deterministic: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column.
 
@@ -112,6 +122,7 @@ class Column:
     default: str | None = None
     identity: str = ""  # "a" always, "d" by default
     generated: bool = False
+    collation: Collation | None = None
 
     @property
     def required(self) -> bool:
@@ -130,6 +141,11 @@ class Column:
             return True
         return self.default is not None and not _CONSTANT.fullmatch(self.default)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether a sequence fills it where an INSERT does not name it."""
+        return bool(self.identity) or "nextval(" in (self.default or "")
+
 
 _CONSTANT = re.compile(
     r"(?:NULL|true|false|'(?:[^']|'')*'|\(?-?[\d.]+(?:e[+-]?\d+)?\)?)(?:::[\w\s\".\[\](),]+)?", re.I
@@ -137,32 +153,57 @@ _CONSTANT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Collation:
-    """What an index compares the text of a column by. sql: its quoted name.
-    deterministic: whether only equal bytes are equal.
+class KeyPart:
+    """One column or expression of a unique index. sql: over the table's own column names.
+    column: None for an expression. collation: None where it has none.
     """
 
     sql: str
-    deterministic: bool
+    column: str | None
+    collation: Collation | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UniqueKey:
-    """A unique index that rows can clash on. collations: by column, None where it has none."""
+    """A unique index that rows can clash on.
+
+    predicate: of a partial index, SQL over the table's own column names, else "".
+    uses: the columns that its expressions and its predicate are of.
+    """
 
     name: str
-    columns: tuple[str, ...]
+    parts: tuple[KeyPart, ...]
     primary: bool = False
     deferrable: bool = False
-    partial: bool = False
-    expressions: bool = False
     nulls_equal: bool = False  # NULLS NOT DISTINCT
-    collations: tuple[Collation | None, ...] = ()
+    predicate: str = ""
+    uses: tuple[str, ...] = ()
 
     @property
-    def usable_as_target(self) -> bool:
-        """Whether ON CONFLICT (columns) can name it."""
-        return not (self.deferrable or self.partial or self.expressions)
+    def columns(self) -> tuple[str, ...]:
+        """Its columns, without its expressions."""
+        return tuple(part.column for part in self.parts if part.column is not None)
+
+    @property
+    def expressions(self) -> bool:
+        """Whether not all its parts are columns."""
+        return len(self.columns) < len(self.parts)
+
+    @property
+    def plain(self) -> bool:
+        """Whether its columns alone name it in ON CONFLICT."""
+        return not (self.deferrable or self.predicate or self.expressions)
+
+    @property
+    def sql(self) -> str:
+        """What ON CONFLICT names it by: its parts in parentheses, and its predicate."""
+        parts = (quote(part.column) if part.column else f"({part.sql})" for part in self.parts)
+        return f"({', '.join(parts)})" + (f" WHERE {self.predicate}" if self.predicate else "")
+
+    def __str__(self) -> str:
+        parts = ", ".join(part.column or part.sql for part in self.parts)
+        where = f" WHERE {self.predicate}" if self.predicate else ""
+        return f"{self.name} ({parts}){where}" + (" at COMMIT only" if self.deferrable else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,27 +247,40 @@ class Table:
             + ", ".join(c.name for c in self.columns)
         )
 
-    def conflict_key(self, columns: Sequence[str] = ()) -> UniqueKey:
+    def conflict_key(self, target: Sequence[str] = ()) -> UniqueKey:
         """The unique key that ON CONFLICT names.
 
-        columns: the wanted key's columns in any order; empty means: the only one that all
-            rows bring, the primary key first.
-        Raises TableError where none, or more than one, fits.
+        target: the wanted key's columns in any order, or the name of an index or constraint, which
+            may be partial or over expressions; empty means: the only key of columns that all rows
+            bring, the primary key first.
+        Raises TableError where none, or more than one, fits; it lists what there is.
         """
-        usable = [key for key in self.keys if key.usable_as_target]
-        if columns:
-            fitting = [key for key in usable if set(key.columns) == set(columns)]
+        plain = [key for key in self.keys if key.plain]
+        if target:
+            fitting = [key for key in plain if set(key.columns) == set(target)]
+            fitting = fitting or [key for key in self.keys if [key.name] == list(target)]
         else:
-            usable = [key for key in usable if not self._filled_by_server(key)]
-            fitting = [key for key in usable if key.primary] or usable
-        if len(fitting) == 1 or (columns and fitting):
+            brought = [key for key in plain if not self._filled_by_server(key)]
+            fitting = [key for key in brought if key.primary] or brought
+        if fitting and (target or len(fitting) == 1) and not fitting[0].deferrable:
             return fitting[0]
-        known = "; ".join(f"{key.name} ({', '.join(key.columns)})" for key in usable) or "none"
-        wanted = f" ({', '.join(columns)})" if columns else ""
-        raise TableError(
-            f"table {self.name}: no single unique key{wanted} for ON CONFLICT; unique keys that "
-            f"can be named: {known}. Name one with conflict_target, or load with on_conflict=error"
-        )
+        raise TableError(self._no_key(target, fitting))
+
+    def _no_key(self, target: Sequence[str], fitting: list[UniqueKey]) -> str:
+        wanted = ", ".join(target)
+        known = "; ".join(map(str, self.keys)) or "none"
+        partial = [k.name for k in self.keys if k.predicate and set(k.columns) == set(target)]
+        if not target:
+            why = "no single unique key tells rows apart: name its columns, or itself"
+        elif fitting:
+            why = f"{fitting[0].name} is checked at COMMIT only, so ON CONFLICT cannot name it"
+        elif partial:
+            why = (
+                f"only partial indexes are over ({wanted}): name the index, {' or '.join(partial)}"
+            )
+        else:
+            why = f"no unique key is over ({wanted}) or has that name"
+        return f"table {self.name}: {why} (conflict target); unique keys: {known}"
 
     def _filled_by_server(self, key: UniqueKey) -> bool:
         return any(self.column(name).server_filled for name in key.columns)
@@ -252,22 +306,36 @@ SELECT json_build_object(
       'declared', pg_catalog.format_type(a.atttypid, a.atttypmod),
       'not_null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated <> '',
       'default', CASE WHEN a.attgenerated = ''
-        THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END) ORDER BY a.attnum), '[]')
+        THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+      'collation', (SELECT json_build_object('schema', ln.nspname, 'name', l.collname,
+          'deterministic', l.collisdeterministic)
+        FROM pg_catalog.pg_collation l
+        JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
+        WHERE l.oid = a.attcollation)) ORDER BY a.attnum), '[]')
     FROM pg_catalog.pg_attribute a
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'keys', (SELECT coalesce(json_agg(json_build_object(
       'name', i.relname, 'primary', x.indisprimary, 'deferrable', NOT x.indimmediate,
-      'nulls_equal', x.indnullsnotdistinct, 'partial', x.indpred IS NOT NULL,
-      'expressions', x.indexprs IS NOT NULL,
-      'columns', (SELECT coalesce(json_agg(a.attname ORDER BY k.position), '[]')
-        FROM unnest(x.indkey[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum),
-      'collations', (SELECT coalesce(json_agg(CASE WHEN l.oid IS NOT NULL THEN json_build_object(
-          'schema', ln.nspname, 'name', l.collname, 'deterministic', l.collisdeterministic) END
-          ORDER BY k.position), '[]')
-        FROM unnest(x.indcollation[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k (oid, position)
-        LEFT JOIN pg_catalog.pg_collation l ON l.oid = k.oid
+      'nulls_equal', x.indnullsnotdistinct,
+      'predicate', coalesce(pg_catalog.pg_get_expr(x.indpred, c.oid), ''),
+      'uses', (SELECT coalesce(json_agg(DISTINCT a.attname), '[]') FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE (x.indpred IS NOT NULL OR x.indexprs IS NOT NULL) AND d.refobjid = c.oid
+          AND d.refobjsubid > 0 AND d.objid = i.oid
+          AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass),
+      'parts', (SELECT json_agg(json_build_object(
+          'sql', pg_catalog.pg_get_indexdef(i.oid, k.position::int, false), 'column', a.attname,
+          'collation', CASE WHEN l.oid IS NOT NULL THEN json_build_object(
+            'schema', ln.nspname, 'name', l.collname, 'deterministic', l.collisdeterministic) END)
+          ORDER BY k.position)
+        FROM ROWS FROM (unnest(x.indkey[0:x.indnkeyatts - 1]),
+          unnest(x.indcollation[0:x.indnkeyatts - 1]))
+          WITH ORDINALITY AS k (attnum, collated, position)
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+          AND k.attnum > 0
+        LEFT JOIN pg_catalog.pg_collation l ON l.oid = k.collated
         LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace))
       ORDER BY x.indisprimary DESC, i.relname), '[]')
     FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -331,11 +399,15 @@ def table_from_catalogue(answer: str | None, wanted: TableName) -> Table:
 
 
 def _key(entry: dict[str, Any]) -> UniqueKey:
-    collations = tuple(
-        found and Collation(TableName(found["name"], found["schema"]).sql, found["deterministic"])
-        for found in entry["collations"]
+    parts = tuple(
+        KeyPart(part["sql"], part["column"], part["collation"] and _collation(part["collation"]))
+        for part in entry["parts"]
     )
-    return UniqueKey(**{**entry, "columns": tuple(entry["columns"]), "collations": collations})
+    return UniqueKey(**{**entry, "parts": parts, "uses": tuple(entry["uses"])})
+
+
+def _collation(found: dict[str, Any]) -> Collation:
+    return Collation(TableName(found["name"], found["schema"]).sql, found["deterministic"])
 
 
 def _column(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> Column:
@@ -354,6 +426,7 @@ def _column(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> Column:
         default=entry["default"],
         identity=entry["identity"],
         generated=entry["generated"],
+        collation=entry["collation"] and _collation(entry["collation"]),
     )
 
 

@@ -52,6 +52,39 @@ def test_load_says_what_happened(dsn: str, commands: Commands, tmp_path: Path) -
     assert "2 read, 2 duplicates" in again.out
 
 
+def test_upserts_from_the_command_line(dsn18: str, commands: Commands, tmp_path: Path) -> None:
+    execute(
+        dsn18,
+        "CREATE TABLE u (email text, name text, note text, at timestamptz);"
+        " CREATE UNIQUE INDEX u_email ON u (lower(email));"
+        " INSERT INTO u VALUES ('A@x', 'old', 'kept', '2025-01-02Z');"
+        " INSERT INTO u VALUES ('b@x', 'new', '', '2026-01-01Z')",
+    )
+    path = tmp_path / "u.csv"
+    path.write_text("email,name,note,at\na@x,A,n,2025-01-03Z\nb@x,B,n,2025-01-03Z\n")
+    upsert = (
+        "load",
+        path,
+        "--table",
+        "u",
+        "--dsn",
+        dsn18,
+        "--conflict-target",
+        "u_email",
+        "--json",
+    )
+    newer = commands(*upsert, "--newer-by", "at", "--update-columns", "name")
+    assert (newer.json["committed"], newer.json["duplicates"]) == (1, 1)
+    there = "SELECT email, name, note FROM u ORDER BY 1"
+    assert query(dsn18, there) == [("A@x", "A", "kept"), ("b@x", "new", "")]
+    for duplicates in (0, 2):
+        done = commands(*upsert, "--on-conflict", "update", "--skip-unchanged")
+        assert (done.code, done.json["duplicates"]) == (0, duplicates)
+    refused = commands(*upsert[:-2], "email", "--on-conflict", "update")
+    assert refused.code == 2
+    assert "unique keys: u_email (lower(email))" in refused.err
+
+
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 def test_flights_from_csv_and_parquet_are_equal(
     dsn18: str, commands: Commands, tmp_path: Path, driver: str
@@ -272,6 +305,17 @@ def test_check_counts_what_data_bring(
     assert (table["columns"], table["parameters"]) == (2, 80_000)
     monkeypatch.setenv("BATCH_STRATEGY", "copy")
     assert commands("check", "--dsn", dsn18, "--table", "Orders").code == 0
+
+
+def test_check_says_what_is_left_of_sequences(dsn18: str, commands: Commands) -> None:
+    execute(dsn18, "CREATE TABLE t (id serial, a int4); SELECT setval('t_id_seq', 2000000000)")
+    done = commands("check", "--dsn", dsn18, "--table", "t")
+    assert "t, column id: 147,483,647 of the 2,147,483,647 numbers of its sequence (7%)" in done.out
+    assert "make column and sequence a bigint" in done.err
+    done = commands("check", "--dsn", dsn18, "--table", "t", "--json")
+    assert done.json[0]["sequences"] == [
+        {"column": "id", "used": 2_000_000_000, "left": 147_483_647}
+    ]
 
 
 def test_json_logs_hold_events_and_no_values(

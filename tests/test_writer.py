@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 
 from batchbench.config import Settings
 from batchbench.engine import LoadOptions
-from batchbench.errors import ConfigError, InputError
+from batchbench.errors import ConfigError, InputError, TableError
 from batchbench.writer import (
     FlushLimits,
     Outcome,
@@ -69,11 +71,14 @@ async def test_each_producer_learns_of_its_own_bad_rows(dsn18: str, driver: str)
     assert query(dsn18, "SELECT id FROM t ORDER BY id") == [(1,), (2,), (4,), (7,)]
 
 
-@pytest.mark.parametrize("strategy", ["copy", "optimistic"])
+@pytest.mark.parametrize("strategy", ["copy", "optimistic", "values", "unnest"])
 @pytest.mark.parametrize("on_conflict", ["nothing", "update"])
-async def test_duplicates_are_named(dsn18: str, strategy: str, on_conflict: str) -> None:
+@drivers
+async def test_duplicates_are_named(
+    dsn18: str, strategy: str, on_conflict: str, driver: str
+) -> None:
     execute(dsn18, TABLE + "; INSERT INTO t VALUES (2, 0)")
-    how = options(strategy=strategy, on_conflict=on_conflict)
+    how = options(strategy=strategy, on_conflict=on_conflict, driver=driver)
     async with Writer(dsn18, "t", how) as writer:
         one = await writer.add([row(1, 1), row(2, 1)])
         other = await writer.add([row(3, 1), row(1, 2), row(9, -1), row(3, 2)])
@@ -87,6 +92,89 @@ async def test_duplicates_are_named(dsn18: str, strategy: str, on_conflict: str)
     kept = 1 if on_conflict == "nothing" else 2
     there = query(dsn18, "SELECT id, v FROM t ORDER BY id")
     assert there == [(1, kept), (2, 0 if on_conflict == "nothing" else 1), (3, kept)]
+
+
+@pytest.mark.parametrize("strategy", ["copy", "optimistic", "values", "unnest"])
+@pytest.mark.parametrize(
+    ("rule", "left_out"),
+    [
+        ({"newer_by": "v"}, [0, 2, 3, 4]),
+        ({"on_conflict": "update", "skip_unchanged": True}, [1, 2, 3]),
+    ],
+)
+async def test_rows_that_an_upsert_leaves_alone_are_named(
+    dsn18: str, strategy: str, rule: dict[str, Any], left_out: list[int]
+) -> None:
+    """By key: 1 is there with 5, 2 comes twice, 3 is there with 7."""
+    execute(dsn18, TABLE + "; INSERT INTO t VALUES (1, 5, 'x'), (3, 7, 'x')")
+    async with Writer(dsn18, "t", options(strategy=strategy, **rule)) as writer:
+        ticket = await writer.add([row(1, 4), row(2, 2), row(2, 1), row(3, 7), row(2, 2)])
+        outcome = await ticket
+    assert states(outcome) == (5 - len(left_out), [], left_out)
+
+
+@pytest.mark.parametrize("strategy", ["values", "unnest"])
+@pytest.mark.parametrize(
+    "rule", [{}, {"on_conflict": "nothing"}, {"on_conflict": "update"}, {"newer_by": "v"}]
+)
+@drivers
+async def test_ids_come_back_to_their_own_rows(
+    dsn: str, strategy: str, rule: dict[str, Any], driver: str
+) -> None:
+    """Of two producers in one statement, which the server writes in another order."""
+    execute(
+        dsn,
+        "CREATE TABLE t (id int8 GENERATED ALWAYS AS IDENTITY, name text NOT NULL UNIQUE, v int4,"
+        " n numeric DEFAULT 7, f float8 DEFAULT 'NaN', u uuid DEFAULT gen_random_uuid())",
+    )
+    there = bool(rule)
+    if there:
+        execute(dsn, "INSERT INTO t (name, v) VALUES ('m', 5)")
+    how = options(strategy=strategy, driver=driver, **rule)
+    limits = FlushLimits(max_rows=6, max_wait_ms=3_600_000)
+    asked = ("id", "name", "n", "f", "u")
+    async with Writer(dsn, "t", how, limits=limits, returning=asked) as writer:
+        one = await writer.add([{"name": name, "v": 1} for name in ("z", "m", "a")])
+        other = await writer.add([{"name": name, "v": 1} for name in ("k", "y", "b")])
+        outcomes = await one, await other
+    stored = {row[1]: row for row in query(dsn, f"SELECT {', '.join(asked)} FROM t")}
+    for outcome, names in zip(outcomes, ("zma", "kyb"), strict=True):
+        written = [place for place in range(3) if place not in outcome.duplicates]
+        assert list(outcome.returned) == written
+        for place in written:
+            key, name, n, f, u = outcome.returned[place]
+            assert (key, name, n) == stored[names[place]][:3]
+            assert isinstance(n, Decimal)
+            assert isinstance(f, float)
+            assert math.isnan(f)
+            assert u == str(stored[names[place]][4])
+    left_out = (1,) if rule in ({"on_conflict": "nothing"}, {"newer_by": "v"}) else ()
+    assert [outcome.duplicates for outcome in outcomes] == [left_out, ()]
+
+
+async def test_bad_rows_return_nothing(dsn18: str) -> None:
+    """The chunk is written in parts, and each part finds its rows."""
+    execute(dsn18, TABLE + "; ALTER TABLE t ADD made int8 GENERATED ALWAYS AS IDENTITY")
+    async with Writer(dsn18, "t", options(), returning=["made", "id"]) as writer:
+        ticket = await writer.add([row(number, -1 if number == 7 else 1) for number in range(20)])
+        outcome = await ticket
+    assert states(outcome) == (19, [(7, "23514")], [])
+    assert {place: values[1] for place, values in outcome.returned.items()} == {
+        place: place for place in range(20) if place != 7
+    }
+
+
+async def test_returning_that_cannot_work_is_refused(dsn18: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4 UNIQUE, made int8)")
+    with pytest.raises(ConfigError, match="COPY has no RETURNING"):
+        await Writer(dsn18, "t", options(strategy="copy"), returning=["made"]).open()
+    for asked, said in ((["made"], r"and t_id_key \(id\) is none"), (["zz"], "no column 'zz'")):
+        with pytest.raises(TableError, match=said):
+            await Writer(dsn18, "t", options(), returning=asked).open()
+    execute(dsn18, "ALTER TABLE t ALTER id SET NOT NULL, ALTER id SET DEFAULT 0")
+    async with Writer(dsn18, "t", options(), returning=["id"]) as writer:
+        with pytest.raises(InputError, match="needs for returning"):
+            await writer.add([{"made": 1}])
 
 
 async def test_null_keys_are_no_duplicates(dsn18: str) -> None:
@@ -168,8 +256,6 @@ async def test_what_cannot_work_is_refused(dsn18: str) -> None:
         Writer(dsn18, "t", options(transaction="batch"))
     with pytest.raises(ConfigError, match="max_wait_ms 0 cannot work"):
         FlushLimits(max_wait_ms=0)
-    with pytest.raises(ConfigError, match="cannot say which rows"):
-        await Writer(dsn18, "t", options(strategy="values", on_conflict="nothing")).open()
 
 
 @drivers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -25,8 +26,10 @@ from batchbench.errors import ConfigError, TableError
 from batchbench.limits import ParameterUse
 from batchbench.preflight import (
     ChunkVerdict,
+    SequenceLeft,
     chunk_verdict,
     sequence_notices,
+    sequences_left,
     table_notices,
 )
 from batchbench.profile import PROFILES
@@ -34,6 +37,14 @@ from batchbench.strategies import find_strategy
 from batchbench.table import TableName, parse_table_name
 
 FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What there is to say of one table."""
+
+    verdict: ChunkVerdict
+    sequences: list[SequenceLeft]
 
 
 def check_command(
@@ -54,7 +65,8 @@ def check_command(
     """Hold the configured BATCH_* values against live tables and driver limits.
 
     Exit code 1 where the configured strategy and driver could not send a configured chunk in one
-    statement. Where no strategy is configured, VALUES is meant.
+    statement. Where no strategy is configured, VALUES is meant. Also says what is left of the
+    sequences of int columns: a row that ON CONFLICT leaves out takes a number too.
     """
     if table and profile is not None:
         raise ConfigError("--table and --profile exclude each other: give one of them")
@@ -62,14 +74,14 @@ def check_command(
     names = [parse_table_name(text) for text in table or []]
     with server_of_the_user(dsn, server, data_dir) as opened:
         if names:
-            verdicts = run_async(_tables(opened.dsn, names, settings))
+            checked = run_async(_tables(opened.dsn, names, settings))
         else:
-            verdicts = run_async(_profile(opened.dsn, profile_metrics(profile), settings))
+            checked = run_async(_profile(opened.dsn, profile_metrics(profile), settings))
     if as_json:
-        print_json([_as_dict(verdict) for verdict in verdicts])
+        print_json([_as_dict(one) for one in checked])
     else:
-        _show(verdicts)
-    return FAILED if any(verdict.over for verdict in verdicts) else 0
+        _show(checked)
+    return FAILED if any(one.verdict.over for one in checked) else 0
 
 
 def _verdict(
@@ -81,53 +93,52 @@ def _verdict(
     return chunk_verdict(table, column_count, setting, settings, use_of)
 
 
-async def _tables(dsn: str, names: list[TableName], settings: Settings) -> list[ChunkVerdict]:
+async def _tables(dsn: str, names: list[TableName], settings: Settings) -> list[_Checked]:
     session = await connect(DEFAULT_DRIVER, dsn)
     try:
         return [
-            _verdict(
-                str(name),
-                await _column_count(session, name),
-                settings.chunk_setting(str(name)),
-                settings,
-            )
+            await _checked(session, name, settings.chunk_setting(str(name)), settings)
             for name in names
         ]
     finally:
         await session.close()
 
 
-async def _column_count(session: Session, name: TableName) -> int:
-    """Of the columns that data usually bring; what will bite is said on the way."""
+async def _checked(
+    session: Session, name: TableName, setting: ChunkSetting, settings: Settings
+) -> _Checked:
+    """By the columns that data usually bring; what will bite is said on the way."""
     table = await read_table(session, name)
-    for text in table_notices(table) + await sequence_notices(session, table):
+    sequences = await sequences_left(session, table)
+    for text in table_notices(table) + sequence_notices(table, sequences):
         note(text)
-    return len(table.inserted_by_default)
+    verdict = _verdict(str(name), len(table.inserted_by_default), setting, settings)
+    return _Checked(verdict, sequences)
 
 
-async def _profile(dsn: str, metrics: list[str], settings: Settings) -> list[ChunkVerdict]:
+async def _profile(dsn: str, metrics: list[str], settings: Settings) -> list[_Checked]:
     """The profile's tables as they are on the server; as the profile has them where missing."""
     session = await connect(DEFAULT_DRIVER, dsn)
-    verdicts, missing = [], []
+    checked, missing = [], []
     try:
         for metric in metrics:
-            profile = PROFILES[metric]
+            profile, setting = PROFILES[metric], settings.chunk_setting(metric)
+            name = profile.table_name
             try:
-                column_count = await _column_count(session, TableName(profile.table_name))
+                checked.append(await _checked(session, TableName(name), setting, settings))
             except TableError:
-                column_count = len(profile.arrow_schema)
-                missing.append(profile.table_name)
-            verdicts.append(
-                _verdict(profile.table_name, column_count, settings.chunk_setting(metric), settings)
-            )
+                verdict = _verdict(name, len(profile.arrow_schema), setting, settings)
+                checked.append(_Checked(verdict, []))
+                missing.append(name)
     finally:
         await session.close()
     if missing:
         note(f"not on the server, checked as the profile has them: {', '.join(missing)}")
-    return verdicts
+    return checked
 
 
-def _show(verdicts: list[ChunkVerdict]) -> None:
+def _show(checked: list[_Checked]) -> None:
+    verdicts = [one.verdict for one in checked]
     drivers = list(verdicts[0].limits)
     grid = figures_grid()
     grid.add_column("table")
@@ -144,16 +155,20 @@ def _show(verdicts: list[ChunkVerdict]) -> None:
             "[red]over the limit[/]" if verdict.over else "[green]ok[/]",
         )
     out.print(grid)
-    for verdict in verdicts:
+    for one in checked:
+        verdict = one.verdict
         origin = verdict.setting.origin
         out.print(
             f"{verdict.table}: {verdict.setting.variable}={verdict.setting.value} ({origin}):"
             f" {verdict.sentence}",
             markup=False,
         )
+        for sequence in one.sequences:
+            out.print(f"{verdict.table}, {sequence}", markup=False)
 
 
-def _as_dict(verdict: ChunkVerdict) -> dict[str, object]:
+def _as_dict(checked: _Checked) -> dict[str, object]:
+    verdict = checked.verdict
     return {
         "table": verdict.table,
         "columns": verdict.column_count,
@@ -167,4 +182,5 @@ def _as_dict(verdict: ChunkVerdict) -> dict[str, object]:
         "largest_chunk": dict(verdict.largest),
         "over": verdict.over,
         "verdict": verdict.sentence,
+        "sequences": [asdict(sequence) for sequence in checked.sequences],
     }

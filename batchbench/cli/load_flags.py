@@ -112,7 +112,33 @@ OnConflictOption = Annotated[
 
 ConflictTarget = Annotated[
     str | None,
-    typer.Option(help="Columns of the unique key that --on-conflict means, with commas."),
+    typer.Option(
+        help="The unique key that --on-conflict means: its columns, with commas, or the name of a"
+        " unique index or constraint, which may be partial."
+    ),
+]
+
+UpdateColumns = Annotated[
+    str | None,
+    typer.Option(
+        help="Under update, set these columns only, with commas. Default: all but the key's."
+    ),
+]
+
+NewerBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Update a row only by one whose value in this column is greater, whatever the order"
+        " of writers; NULL is older than any value. Means --on-conflict update."
+    ),
+]
+
+SkipUnchanged = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unchanged",
+        help="Under update, leave a row alone that is the same already: it counts as a duplicate.",
+    ),
 ]
 
 DedupOption = Annotated[

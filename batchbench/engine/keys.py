@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchbench.table import Column, Table, UniqueKey
+from batchbench.table import Collation, Column, Table, UniqueKey
 from batchbench.wire import field
 
 Hashes = NDArray[np.uint64]
@@ -34,16 +34,18 @@ _NULL = np.uint64(0x9E3779B97F4A7C15)
 
 def hashable_columns(table: Table, key: UniqueKey) -> tuple[str, ...]:
     """The key's columns that `key_hashes` can take; there may be none."""
-    collations = key.collations or (None,) * len(key.columns)
     return tuple(
-        name
-        for name, collation in zip(key.columns, collations, strict=True)
-        if _by_bytes(table.column(name)) and (collation is None or collation.deterministic)
+        part.column
+        for part in key.parts
+        if part.column is not None and by_bytes(table.column(part.column), part.collation)
     )
 
 
-def _by_bytes(column: Column) -> bool:
+def by_bytes(column: Column, collation: Collation | None) -> bool:
+    """Whether values that are compared so are equal only where their bytes are."""
     if column.type.name == "citext" or column.type.kind not in _BY_BYTES:
+        return False
+    if collation is not None and not collation.deterministic:
         return False
     return column.typmod == -1 or column.type.kind not in _ROUNDED
 

@@ -17,7 +17,7 @@ from batchbench.engine.surroundings import Surroundings
 from batchbench.errors import ConfigError, TableError
 from batchbench.events import Event, Listener
 from batchbench.ledger import Ledger, Part
-from batchbench.preflight import sequence_notices, table_notices
+from batchbench.preflight import sequence_notices, sequences_left, table_notices
 from batchbench.sources import Source
 from batchbench.strategies.once import create_keys_sql
 from batchbench.table import Table, TableName
@@ -51,7 +51,8 @@ async def plan_load(
         plan = plan.noting("one writer: " + options.one_writer_reason)
     for table_plan in plans.values():
         plan = plan.noting(*table_notices(table_plan.table))
-        plan = plan.noting(*await sequence_notices(session, table_plan.table))
+        sequences = await sequences_left(session, table_plan.table)
+        plan = plan.noting(*sequence_notices(table_plan.table, sequences))
         if (turns := order_notice(table_plan)) is not None:
             plan = plan.noting(turns)
     return plan

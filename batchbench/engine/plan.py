@@ -14,21 +14,25 @@ from batchbench.batch import PythonRow
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
-from batchbench.engine.keys import Hashes, hashable_columns, key_hashes
+from batchbench.engine.keys import Hashes, by_bytes, hashable_columns, key_hashes
 from batchbench.engine.policies import Policies, apply
+from batchbench.engine.upserts import check_key, check_upsert, implied_conflict, returning_of
 from batchbench.errors import ConfigError, InputError, TableError
 from batchbench.ledger import DEFAULT_SCHEMA
 from batchbench.limits import chunk_rows
 from batchbench.strategies import (
-    NAMES_ROWS,
+    THROUGH_COPY,
     ChunkPlan,
     Columns,
     OnConflict,
     Payload,
+    Returning,
     RowPlan,
     Target,
+    Upsert,
     choose_strategy,
     find_strategy,
+    in_key_order,
 )
 from batchbench.strategies.once import Once, OncePlan, keys_table
 from batchbench.table import Column, Table, UniqueKey
@@ -44,6 +48,9 @@ class LoadOptions:
     strategy: a strategy's name or "auto". chunk_size: rows. parallelism: writers, each with a
     connection of its own. transaction: "chunk" (each chunk its own), "batch" (all or nothing,
     one writer), or a number of chunks.
+    conflict_target: columns of the unique key that on_conflict means, or the name of one unique
+    index or constraint; (): the only one there is, the primary key first.
+    update_columns, newer_by, skip_unchanged: see `Upsert`; newer_by implies on_conflict="update".
     dedup: which of several rows of one key stays; None: whichever on_conflict leaves (under
     "error" the others are rejects), or "last" where the settings have deduplication.
     on_reject: what a row that cannot be loaded does; None: "stop" under "batch", else "skip".
@@ -62,6 +69,9 @@ class LoadOptions:
     parallelism: int | None = None
     on_conflict: OnConflict = OnConflict.ERROR
     conflict_target: tuple[str, ...] = ()
+    update_columns: tuple[str, ...] = ()
+    newer_by: str | None = None
+    skip_unchanged: bool = False
     dedup: Literal["first", "last"] | None = None
     transaction: Literal["chunk", "batch"] | int = "chunk"
     ignore_columns: frozenset[str] = frozenset()
@@ -80,7 +90,9 @@ class LoadOptions:
             raise ConfigError(
                 f"on_conflict {self.on_conflict!r} is unknown; known: {', '.join(OnConflict)}"
             )
-        object.__setattr__(self, "on_conflict", OnConflict(self.on_conflict))  # of a plain text
+        on_conflict = OnConflict(self.on_conflict)  # of a plain text
+        on_conflict = implied_conflict(on_conflict, self.upsert, self.dedup)
+        object.__setattr__(self, "on_conflict", on_conflict)
         for name, value in (("chunk size", self.chunk_size), ("parallelism", self.parallelism)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value} cannot work: it must be 1 or more")
@@ -142,6 +154,11 @@ class LoadOptions:
         if self.on_conflict is OnConflict.NOTHING or wanted == natural.get(self.on_conflict):
             return None
         return wanted
+
+    @property
+    def upsert(self) -> Upsert:
+        """What of a row that is there is replaced, and when."""
+        return Upsert(self.update_columns, self.newer_by, self.skip_unchanged)
 
     @property
     def keeps_order(self) -> bool:
@@ -226,6 +243,7 @@ class TablePlan:
     """What a load does with one table. metric: the target's key in a source that fans out.
 
     once: where one row of each key is to stay over the whole load. names_rows: see `Target`.
+    returning: columns of written rows to be answered with.
     """
 
     table: Table
@@ -236,6 +254,7 @@ class TablePlan:
     configured_rows: int
     once: Once | None = None
     names_rows: bool = False
+    returning: tuple[str, ...] = ()
 
     @property
     def key(self) -> UniqueKey | None:
@@ -245,6 +264,25 @@ class TablePlan:
         if self.options.on_conflict is OnConflict.ERROR:
             return None
         return self.table.conflict_key(self.options.conflict_target)
+
+    def returned(self) -> Returning:
+        """What `returning` asks for. Raises TableError where no key tells the rows apart."""
+        key = self.key or self.table.conflict_key(self.options.conflict_target)
+        return returning_of(self.table, key, self.returning)
+
+    @property
+    def ordered_by(self) -> tuple[str, ...]:
+        """Columns that tell rows apart whose order does not matter; there may be none. Where the
+        newest row wins whoever writes it last, only rows that are equally new need an order; but
+        not where writers could deadlock, because they do not write in the order of the key.
+        """
+        if self.key is None:
+            return ()
+        columns = hashable_columns(self.table, self.key)
+        if self.options.newer_by is None or not in_key_order(self.strategy):
+            return columns
+        version = self.table.column(self.options.newer_by)
+        return columns + ((version.name,) if by_bytes(version, version.collation) else ())
 
     def shape(self, schema: pa.Schema, source: str) -> ShapePlan:
         """Compile for rows of `schema`. Raises InputError, TableError."""
@@ -260,12 +298,11 @@ class TablePlan:
             for position, column in zip(positions, columns, strict=True)
         )
         rows = chunk_rows(self.configured_rows, plan.use, limit)
-        names, key = [column.name for column in columns], self.key
-        keys = None
-        if key is not None:
-            keys = tuple(names.index(name) for name in hashable_columns(self.table, key))
+        names, keys = [column.name for column in columns], None
+        if self.key is not None:
+            keys = tuple(names.index(name) for name in self.ordered_by)
         encoder = None
-        if key is None and positions == tuple(range(len(schema))) and isinstance(plan, RowPlan):
+        if keys is None and positions == tuple(range(len(schema))) and isinstance(plan, RowPlan):
             encoder = self._row_encoder(columns)
         policies = self.options.policies
         return ShapePlan(self.table, positions, casts, keys, plan, rows, policies, encoder)
@@ -310,16 +347,18 @@ class TablePlan:
                 )
 
     def _target(self, columns: tuple[Column, ...]) -> Target:
-        on_conflict, key = self.options.on_conflict, self.key
+        on_conflict, key, upsert = self.options.on_conflict, self.key, self.options.upsert
         if key is not None:
-            absent = [n for n in key.columns if n not in {c.name for c in columns}]
-            if absent:
-                raise InputError(
-                    f"the data have no column {', '.join(map(repr, absent))}, which key {key.name}"
-                    f" of table {self.table.name} needs for on_conflict={on_conflict}"
-                )
+            check_key(self.table, key, columns, f"on_conflict={on_conflict}")
+            check_upsert(self.table, key, columns, upsert)
+        returning = None
+        if self.returning:
+            returning = self.returned()
+            check_key(self.table, returning.key, columns, "returning")
         clashing = None if on_conflict is OnConflict.ERROR else key
-        return Target(self.table, columns, on_conflict, clashing, self.names_rows)
+        return Target(
+            self.table, columns, on_conflict, clashing, self.names_rows, upsert, returning
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,16 +388,21 @@ def plan_table(
         )
     strategy, reason = options.strategy_name, "as asked"
     if strategy == "auto":
-        strategy, reason = choose_strategy(table, options.on_conflict)
+        clashes = options.on_conflict is not OnConflict.ERROR
+        key = table.conflict_key(options.conflict_target) if clashes else None
+        strategy, reason = choose_strategy(table, options.on_conflict, options.upsert, key)
     once = None
     if options.one_of_each_key is not None:
-        if strategy not in NAMES_ROWS:
+        if strategy not in THROUGH_COPY:
             raise ConfigError(
                 f"dedup over a whole load goes through COPY; strategy {strategy} ({reason}) cannot"
             )
         strategy, reason = "copy", "through a table of the keys written so far"
+        key = table.conflict_key(options.conflict_target)
+        if not key.plain:
+            raise ConfigError(f"dedup over a whole load needs a key of columns, not {key}")
         once = Once(
-            table.conflict_key(options.conflict_target),
+            key,
             keys_table(options.ledger_schema, load_id, table),
             options.one_of_each_key == "last",
         )
@@ -369,7 +413,7 @@ def plan_table(
 def order_notice(plan: TablePlan) -> str | None:
     """What to say where several writers have to take turns, else None."""
     key = plan.key
-    if key is None or plan.options.writers == 1 or hashable_columns(plan.table, key):
+    if key is None or plan.options.writers == 1 or plan.ordered_by:
         return None
     return (
         f"table {plan.table.name}: one chunk at a time, because only the server can tell the keys"

@@ -11,6 +11,7 @@ from batchbench.drivers import Session, connect
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadPlan
+from batchbench.engine.turns import Turns
 from batchbench.errors import ServerError
 from batchbench.events import Listener
 from batchbench.ledger import Ledger
@@ -29,6 +30,7 @@ class Surroundings:
     ledger: Ledger | None
     epoch: int
     orphans: Orphans = field(default_factory=Orphans)
+    turns: Turns = field(default_factory=Turns)
     rng: random.Random = field(default_factory=random.Random)
 
     @property

@@ -57,6 +57,7 @@ class ChunkWriter:
         self._begin_sql = ""
         self._xid = ""
         self._in_transaction = False
+        self._has_turn = False  # see turns
         self._at_savepoint = False  # of the span under way
         self._last_seen: Backend | None = None
         self._suspect: Backend | None = None
@@ -197,6 +198,9 @@ class ChunkWriter:
         return self._careful or (self._options.skips_rejects and self._chunks_together > 1)
 
     async def _begin(self, session: Session) -> None:
+        if self._options.newer_by is not None:  # else chunks that share keys are kept apart
+            await self._s.turns.enter(alone=self._careful)
+            self._has_turn = True
         await self._within(session.begin(self._begin_sql))
         self._in_transaction = True
         if self._s.asks_status:
@@ -228,7 +232,7 @@ class ChunkWriter:
             self._s.accounts.committed(self._parts)
         finally:
             waiting.cancel()
-        self._forget_transaction()
+        await self._forget_transaction()
         self._retries = self._deaths = 0
         self._stale = False
 
@@ -247,10 +251,13 @@ class ChunkWriter:
             return
         self._s.emit(Notice(f"a COMMIT is slow: its backend waits for {event}"))
 
-    def _forget_transaction(self) -> None:
+    async def _forget_transaction(self) -> None:
         self._in_transaction = self._at_savepoint = False
         self._parts, self._replay = [], []
         self._guards.clear()
+        if self._has_turn:
+            self._has_turn = False
+            await self._s.turns.leave()
 
     async def _lost_commit(self) -> Fate:
         """Settle a COMMIT whose answer was lost; count it unless it was aborted."""
@@ -441,7 +448,7 @@ class ChunkWriter:
         if broken:
             await self._drop()
         self._prepared.clear()
-        self._forget_transaction()
+        await self._forget_transaction()
 
     async def _drop(self) -> None:
         """Give up the connection."""

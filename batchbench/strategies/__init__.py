@@ -7,8 +7,9 @@ writes them (on a session). Third-party strategies register through the entry-po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as default
 from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
@@ -38,12 +39,44 @@ class OnConflict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Upsert:
+    """Under OnConflict.UPDATE: what of a row that is there is replaced, and when.
+
+    columns: that are set; () means: all that the rows bring, but the key's.
+    newer_by: only by a row whose value in this column is greater. NULL is older than any value;
+        among equals the row that is there stays, within a chunk the first.
+    skip_unchanged: only where a column that is set would change, as the server stores it.
+    """
+
+    columns: tuple[str, ...] = ()
+    newer_by: str | None = None
+    skip_unchanged: bool = False
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a row that is there may stay as it is."""
+        return self.newer_by is not None or self.skip_unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """Columns of the rows that were written, to be answered with. key: of columns without NULL;
+    it tells which row of the chunk an answer is of.
+    """
+
+    columns: tuple[str, ...]
+    key: UniqueKey
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where and how rows are written.
 
     columns: those that the rows bring, in the rows' order.
     key: the unique key that ON CONFLICT names; None under OnConflict.ERROR.
     names_rows: whether the rows that are left out for their key must be named, not only counted.
+    upsert: means something under OnConflict.UPDATE only.
+    returning: of values and unnest only; None: nothing is answered.
     """
 
     table: Table
@@ -51,6 +84,13 @@ class Target:
     on_conflict: OnConflict = OnConflict.ERROR
     key: UniqueKey | None = None
     names_rows: bool = False
+    upsert: Upsert = Upsert()
+    returning: Returning | None = None
+
+    @property
+    def tells_rows(self) -> bool:
+        """Whether what became of each row has to be told, not only of how many."""
+        return self.returning is not None or (self.names_rows and self.key is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +157,15 @@ class Payload:
 @dataclass(frozen=True, slots=True)
 class Written:
     """What the server made of a chunk. row_count: rows written, by the command tag. duplicates:
-    rows left out for their key; places: theirs in the chunk, where the target asks for them. The
-    chunk's other rows it dropped without an error, as a BEFORE trigger may.
+    rows left out for their key, or because the row that is there is newer or equal; places: theirs
+    in the chunk, where the target asks for them. The chunk's other rows it dropped without an
+    error, as a BEFORE trigger may. returned: by place, what the target asks of rows written.
     """
 
     row_count: int
     duplicates: int = 0
     places: tuple[int, ...] = ()
+    returned: Mapping[int, tuple[object, ...]] = default(default_factory=dict)
 
 
 class ChunkPlan(Protocol):
@@ -182,8 +224,8 @@ class Strategy(Protocol):
 
 BUILT_IN = ("values", "unnest", "copy", "optimistic", "probe")
 
-NAMES_ROWS = ("copy", "optimistic", "probe")
-"""Those that can say which rows were left out for their key, not only how many."""
+THROUGH_COPY = ("copy", "optimistic", "probe")
+"""Those whose rows go through COPY, which dedup over a whole load can take the place of."""
 
 _GROUP = "batchbench.strategies"
 
@@ -217,14 +259,35 @@ def find_strategy(name: str) -> Strategy:
     raise ConfigError(f"strategy {name!r} is unknown; known: {', '.join(strategy_names())}")
 
 
-def choose_strategy(table: Table, on_conflict: OnConflict) -> tuple[str, str]:
-    """What `auto` takes for a table, and why.
+def in_key_order(strategy: str) -> bool:
+    """Whether a strategy's statements write in the order of the key, so that two of them wait for
+    each other and never deadlock. A COPY into the table writes in input order.
+    """
+    return strategy in ("values", "unnest", "copy")
+
+
+def choose_strategy(
+    table: Table, on_conflict: OnConflict, upsert: Upsert, key: UniqueKey | None
+) -> tuple[str, str]:
+    """What `auto` takes for a table, and why. key: that rows may clash on, None under ERROR.
 
     COPY was the fastest way on both drivers; where rows may clash, trying it first was faster than
-    a temporary table as long as most chunks do not (design.md, "Facts").
+    a temporary table as long as most chunks do not (design.md, "Facts"). But where a sequence
+    fills a column, each row that was tried has taken a number for good: then only new rows are
+    sent, or, where others are to be updated, each row is sent once.
     """
+    from batchbench.strategies.probe import unanswerable
+
     if table.row_security:
         return "unnest", f"{table.name} has row security, which COPY refuses"
-    if on_conflict is not OnConflict.ERROR:
-        return "optimistic", "COPY first; where rows are there already, without them"
-    return "copy", "COPY binds no parameters and costs the server least"
+    if key is None:
+        return "copy", "COPY binds no parameters and costs the server least"
+    numbered = [c.name for c in table.columns if c.numbered and c.name not in key.columns]
+    if numbered:
+        spares = f"a row that is tried takes a number of {numbered[0]}"
+        if unanswerable(Target(table, table.columns, on_conflict, key), key) is None:
+            return "probe", f"{spares}: only rows that are new are"
+        return "copy", f"{spares}: each is once, through a temporary table"
+    if upsert.conditional:
+        return "copy", "rows that are there already are expected: through a temporary table"
+    return "optimistic", "COPY first; where rows are there already, without them"

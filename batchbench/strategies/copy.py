@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from batchbench.batch import PythonRow
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
-from batchbench.strategies import Columns, OnConflict, Payload, Target, Written
+from batchbench.strategies import Columns, Payload, Target, Written
+from batchbench.strategies.naming import naming_sql, written_by_name
 from batchbench.strategies.sql import (
     absent_key,
     column_list,
     insert_into,
-    key_expressions,
     on_conflict,
     same_key,
     select_rows,
@@ -124,7 +123,7 @@ class StagedCopyPlan:
     ) -> Written:
         names = tuple(quote(column.name) for column in self.target.columns)
         await self.fill(session, payload)
-        if self.target.names_rows:
+        if self.target.tells_rows:
             return await self._name(session, alone=alone)
         # Rows of one COPY into an empty table stand in input order, so ctid grows with it.
         rows = select_rows(self.target, self.stage.sql, names, "ctid")
@@ -135,11 +134,12 @@ class StagedCopyPlan:
 
     async def _name(self, session: Session, *, alone: bool) -> Written:
         """Write the chunk, and say which rows were left out."""
-        row_count, listed = (await session.fetch(naming_sql(self.target, self.stage)))[0]
+        names = tuple(f"s.{quote(column.name)}" for column in self.target.columns)
+        sql = naming_sql(self.target, f"{self.stage.sql} s", names, "s.ctid")
+        named = written_by_name(self.target, (await session.fetch(sql))[0][0])
         if not alone:
             await session.run(f"TRUNCATE {self.stage.sql}")
-        places = tuple(map(int, (listed or "").split()))
-        return Written(int(row_count or 0), len(places), places)
+        return named
 
     async def settle(
         self, session: Session, payload: Payload, written: int, *, alone: bool
@@ -170,36 +170,3 @@ class StagedCopyPlan:
     async def fill(self, session: Session, payload: Payload) -> None:
         """COPY a chunk into the temporary table."""
         await copy_into(self.stage, self.target, session, payload)
-
-
-@lru_cache(maxsize=64)
-def naming_sql(target: Target, stage: TableName) -> str:
-    """Insert from the temporary table; answer how many rows were written, and the places of those
-    that were left out for their key. turn: of a row among those of its key, 1 for the one to keep.
-    """
-    key = target.key
-    if key is None:
-        raise AssertionError("only rows with a key are left out")
-    names, placed = (
-        tuple(f"{alias}.{quote(column.name)}" for column in target.columns) for alias in "sp"
-    )
-    columns = column_list(column.name for column in target.columns)
-    keys = column_list(key.columns)
-    order = "ctid DESC" if target.on_conflict is OnConflict.UPDATE else "ctid"
-    partition = ", ".join(key_expressions(target, key, names))
-    absent = absent_key(target, key, names) or "false"
-    sorting = ", ".join(key_expressions(target, key, placed))
-    same = same_key(target, key, "w", "p")
-    clashed = f"NOT EXISTS (SELECT FROM written w WHERE {same})"
-    if missing := absent_key(target, key, placed):
-        clashed = f"NOT ({missing}) AND {clashed}"
-    return (
-        "WITH placed AS MATERIALIZED (SELECT row_number() OVER (ORDER BY ctid) - 1"
-        f" AS batchbench_place, CASE WHEN {absent} THEN 1 ELSE"
-        f" row_number() OVER (PARTITION BY {partition} ORDER BY {order}) END AS batchbench_turn,"
-        f" {', '.join(names)} FROM {stage.sql} s), written AS ({insert_into(target)}"
-        f" SELECT {columns} FROM placed p WHERE batchbench_turn = 1 ORDER BY {sorting}"
-        f"{on_conflict(target)} RETURNING {keys})"
-        " SELECT (SELECT count(*) FROM written)::text, (SELECT string_agg(batchbench_place::text,"
-        f" ' ' ORDER BY batchbench_place) FROM placed p WHERE batchbench_turn > 1 OR {clashed})"
-    )

@@ -24,6 +24,7 @@ from batchbench.strategies.sql import (
     on_conflict,
     one_of_each,
     same_key,
+    with_collation,
 )
 from batchbench.table import Table, TableName, UniqueKey, quote
 
@@ -50,11 +51,7 @@ def keys_table(schema: str, load_id: str, table: Table) -> TableName:
 def create_keys_sql(once: Once, table: Table) -> str:
     """Make the table of keys, compared as the key's own index compares them."""
     columns = column_list(once.key.columns)
-    collations = once.key.collations or (None,) * len(once.key.columns)
-    indexed = ", ".join(
-        quote(name) + (f" COLLATE {collation.sql}" if collation is not None else "")
-        for name, collation in zip(once.key.columns, collations, strict=True)
-    )
+    indexed = ", ".join(with_collation(part.sql, part) for part in once.key.parts)
     nulls = " NULLS NOT DISTINCT" if once.key.nulls_equal else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {once.keys.sql} AS SELECT {columns} FROM {table.sql}"
@@ -109,7 +106,7 @@ def _write_sql(target: Target, once: Once) -> str:
     stage = StagedCopyPlan(target).stage.sql
     names = tuple(f"s.{quote(column.name)}" for column in target.columns)
     order = "s.ctid DESC" if once.last else "s.ctid"
-    distinct, ordered = one_of_each(target, once.key, names, order)
+    distinct, ordered = one_of_each(target, once.key, names, order, "s.ctid")
     key, columns = column_list(once.key.columns), column_list(c.name for c in target.columns)
     same = same_key(target, once.key, "n", "c")
     absent = absent_key(target, once.key, tuple(f"c.{quote(c.name)}" for c in target.columns))

@@ -55,6 +55,8 @@ def unanswerable(target: Target, key: UniqueKey) -> str | None:
         return "the rows that are there are to be written too"
     if target.table.before_triggers:
         return f"the trigger {target.table.before_triggers[0]!r} may change a row's key"
+    if not key.plain:
+        return f"{key.name} is partial or over an expression"
     if key.nulls_equal:
         return f"NULLs clash in {key.name}, and an index is no help in looking them up"
     if any(not column.type.array_oid for column in _key_columns(target, key)):

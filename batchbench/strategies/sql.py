@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batchbench.strategies import OnConflict, Payload, Target, Written
-from batchbench.table import UniqueKey, literal, quote
+from batchbench.strategies import OnConflict, Target
+from batchbench.table import KeyPart, UniqueKey, literal, quote
+
+_THERE = "batchbench_there"
+"""The row that is in the table, in the condition of an upsert."""
 
 
 def column_list(names: Iterable[str]) -> str:
@@ -16,19 +19,54 @@ def column_list(names: Iterable[str]) -> str:
 def insert_into(target: Target) -> str:
     """INSERT INTO table (columns)."""
     names = column_list(column.name for column in target.columns)
-    return f"INSERT INTO {target.table.sql} ({names})"
+    alias = f" AS {_THERE}" if target.key is not None and target.upsert.conditional else ""
+    return f"INSERT INTO {target.table.sql}{alias} ({names})"
 
 
 def on_conflict(target: Target) -> str:
     """The ON CONFLICT clause; its target is always named. Empty under OnConflict.ERROR."""
     if target.key is None:
         return ""
-    key = column_list(target.key.columns)
-    others = [c.name for c in target.columns if c.name not in target.key.columns]
-    if target.on_conflict is OnConflict.NOTHING or not others:
-        return f" ON CONFLICT ({key}) DO NOTHING"
-    changes = ", ".join(f"{quote(name)} = EXCLUDED.{quote(name)}" for name in others)
-    return f" ON CONFLICT ({key}) DO UPDATE SET {changes}"
+    changed = changed_columns(target)
+    if target.on_conflict is OnConflict.NOTHING or not changed:
+        return f" ON CONFLICT {target.key.sql} DO NOTHING"
+    changes = ", ".join(f"{quote(name)} = EXCLUDED.{quote(name)}" for name in changed)
+    return f" ON CONFLICT {target.key.sql} DO UPDATE SET {changes}{_condition(target, changed)}"
+
+
+def changed_columns(target: Target) -> list[str]:
+    """The columns that an upsert sets. That of `newer_by` is among them: a row that kept its old
+    one would take older rows for newer ones later.
+    """
+    if target.key is None:
+        return []
+    wanted = target.upsert.columns
+    in_key = target.key.columns
+    return [
+        column.name
+        for column in target.columns
+        if (column.name in wanted if wanted else column.name not in in_key)
+        or column.name == target.upsert.newer_by
+    ]
+
+
+def _condition(target: Target, changed: list[str]) -> str:
+    """The WHERE of DO UPDATE. Unchanged means equal as stored, by `*<>`: the types' own equality
+    would lose changes (citext, box), or is missing (json).
+    """
+    conditions = []
+    if target.upsert.newer_by is not None:
+        name = quote(target.upsert.newer_by)
+        there, new = f"{_THERE}.{name}", f"EXCLUDED.{name}"
+        conditions.append(f"({there} < {new} OR {there} IS NULL AND {new} IS NOT NULL)")
+    if target.upsert.skip_unchanged:
+        there, new = (
+            ", ".join(f"{row}.{quote(name)}" for name in changed) for row in (_THERE, "EXCLUDED")
+        )
+        conditions.append(
+            f"ROW({there})::record OPERATOR(pg_catalog.*<>) ROW({new})::record",
+        )
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def select_rows(target: Target, rows: str, names: tuple[str, ...], order: str) -> str:
@@ -36,8 +74,8 @@ def select_rows(target: Target, rows: str, names: tuple[str, ...], order: str) -
     whose rows overlap wait for each other and never deadlock.
 
     rows: the FROM item. names: its columns' SQL, as the target's. order: an expression that grows
-    with input order. Under UPDATE a key comes once, its last row: two in one statement would be
-    refused with 21000. Under NOTHING its first row comes first, and stays.
+    with input order. Under UPDATE a key comes once: two in one statement would be refused with
+    21000. Under NOTHING its first row comes first, and stays.
     """
     columns = ", ".join(names)
     if target.key is None:
@@ -45,59 +83,95 @@ def select_rows(target: Target, rows: str, names: tuple[str, ...], order: str) -
     if target.on_conflict is OnConflict.NOTHING:
         key = ", ".join(key_expressions(target, target.key, names))
         return f"SELECT {columns} FROM {rows} ORDER BY {key}, {order}"
-    distinct, ordered = one_of_each(target, target.key, names, f"{order} DESC")
+    ranked = best_first(target, names, order)
+    distinct, ordered = one_of_each(target, target.key, names, ranked, order)
     return f"SELECT {distinct} {columns} FROM {rows} {ordered}"
 
 
+def best_first(target: Target, names: tuple[str, ...], order: str) -> str:
+    """ORDER BY terms by which the row of a key that stays comes first: the first one under
+    NOTHING, else the newest, else the last. names, order: as for `select_rows`.
+    """
+    if target.on_conflict is OnConflict.NOTHING:
+        return order
+    for column, name in zip(target.columns, names, strict=True):
+        if column.name == target.upsert.newer_by:
+            collation = f" COLLATE {column.collation.sql}" if column.collation else ""
+            return f"{name}{collation} DESC NULLS LAST, {order}"
+    return f"{order} DESC"
+
+
 def key_expressions(target: Target, key: UniqueKey, names: tuple[str, ...]) -> list[str]:
-    """The key's columns as the index compares them. names: SQL of the target's columns."""
-    by_name = dict(zip((c.name for c in target.columns), names, strict=True))
-    collations = key.collations or (None,) * len(key.columns)
-    return [
-        by_name[name] if collation is None else f"{by_name[name]} COLLATE {collation.sql}"
-        for name, collation in zip(key.columns, collations, strict=True)
-    ]
+    """The key's parts as the index compares them. names: SQL of the target's columns."""
+    return [with_collation(_part(target, key, part, names), part) for part in key.parts]
+
+
+def with_collation(sql: str, part: KeyPart) -> str:
+    """An expression, compared as a part of an index is."""
+    return sql if part.collation is None else f"{sql} COLLATE {part.collation.sql}"
+
+
+def _part(target: Target, key: UniqueKey, part: KeyPart, names: tuple[str, ...]) -> str:
+    if part.column is None:
+        return _of_row(target, key, part.sql, names)
+    return dict(zip((c.name for c in target.columns), names, strict=True))[part.column]
+
+
+def _of_row(target: Target, key: UniqueKey, expression: str, names: tuple[str, ...]) -> str:
+    """What an index's expression or predicate is for a row. Columns that the rows do not bring
+    have their defaults, which are constants (see `engine.upserts`).
+    """
+    brought = dict(zip((c.name for c in target.columns), names, strict=True))
+    values = []
+    for name in key.uses:
+        column = target.table.column(name)
+        default = f"({column.default or 'NULL'})::{column.type.sql}"
+        values.append(f"{brought.get(name, default)} AS {quote(name)}")
+    return f"(SELECT {expression} FROM (SELECT {', '.join(values)}) AS batchbench_row)"
 
 
 def one_of_each(
-    target: Target, key: UniqueKey, names: tuple[str, ...], order: str
+    target: Target, key: UniqueKey, names: tuple[str, ...], ranked: str, order: str
 ) -> tuple[str, str]:
-    """DISTINCT ON and ORDER BY for one row a key: the first in `order`, which may say DESC.
+    """DISTINCT ON and ORDER BY for one row a key: the first by the ORDER BY terms `ranked`.
 
-    names: SQL of the target's columns.
+    names: SQL of the target's columns. order: an expression that tells all rows apart.
     """
     distinct = key_expressions(target, key, names)
-    if absent := absent_key(target, key, names):  # NULL keys never clash: keep them all
-        distinct.append(f"CASE WHEN {absent} THEN {order.removesuffix(' DESC')} END")
+    if absent := absent_key(target, key, names):  # they never clash: keep them all
+        distinct.append(f"CASE WHEN {absent} THEN {order} END")
     listed = ", ".join(distinct)
-    return f"DISTINCT ON ({listed})", f"ORDER BY {listed}, {order}"
+    return f"DISTINCT ON ({listed})", f"ORDER BY {listed}, {ranked}"
 
 
 def absent_key(target: Target, key: UniqueKey, names: tuple[str, ...]) -> str:
-    """A condition that holds for rows whose key has a NULL, so that they clash with none; ""
-    where there can be no such row.
+    """A condition that holds for rows that clash with none, because their key has a NULL or is
+    outside a partial index; "" where there can be no such row.
     """
-    by_name = {c.name: (c, name) for c, name in zip(target.columns, names, strict=True)}
-    columns = [by_name[name] for name in key.columns]
-    nullable = [name for column, name in columns if not column.not_null]
-    return "" if key.nulls_equal else " OR ".join(f"{name} IS NULL" for name in nullable)
-
-
-def same_key(target: Target, key: UniqueKey, one: str, other: str) -> str:
-    """Where two rows have the same key, as its index compares them. one, other: their FROM items'
-    names.
-    """
-    sides = [
-        key_expressions(target, key, tuple(f"{side}.{quote(c.name)}" for c in target.columns))
-        for side in (one, other)
+    conditions = []
+    if key.predicate:
+        conditions.append(f"{_of_row(target, key, key.predicate, names)} IS NOT TRUE")
+    conditions += [
+        f"{_part(target, key, part, names)} IS NULL"
+        for part in key.parts
+        if part.column is None or not target.table.column(part.column).not_null
+        if not key.nulls_equal
     ]
+    return " OR ".join(conditions)
+
+
+def same_key(target: Target, key: UniqueKey, inner: str, other: str) -> str:
+    """Where two rows have the same key, as its index compares them. inner: the only FROM item of
+    a subquery, with all columns of the key; other: one outside, with the target's columns.
+    """
+    names = tuple(f"{other}.{quote(column.name)}" for column in target.columns)
     equals = "IS NOT DISTINCT FROM" if key.nulls_equal else "="
-    return " AND ".join(f"{left} {equals} {right}" for left, right in zip(*sides, strict=True))
-
-
-def counted(target: Target, payload: Payload, row_count: int) -> Written:
-    """What became of a chunk, where all that can be known is how many rows were written."""
-    return Written(row_count, payload.row_count - row_count if target.key is not None else 0)
+    terms = [
+        f"{with_collation(own, part)} {equals} {theirs}"
+        for part, theirs in zip(key.parts, key_expressions(target, key, names), strict=True)
+        for own in [f"{inner}.{quote(part.column)}" if part.column else f"({part.sql})"]
+    ]
+    return " AND ".join([*terms, f"({key.predicate})"] if key.predicate else terms)
 
 
 def table_guard(target: Target) -> str:

@@ -8,7 +8,8 @@ from batchbench.drivers import Session, Statement
 from batchbench.errors import TableError
 from batchbench.limits import ParameterUse, unnest_use
 from batchbench.strategies import Columns, Payload, Target, Written
-from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
+from batchbench.strategies.inserting import insert_rows, insert_sql
+from batchbench.strategies.sql import table_guard
 from batchbench.wire import array_parameter, record_array_parameter
 
 
@@ -64,9 +65,7 @@ class UnnestPlan:
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
     ) -> Written:
-        return counted(
-            self.target, payload, await session.execute(self.statement, payload.parameters)
-        )
+        return await insert_rows(self.target, session, self.statement, payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +100,16 @@ class UnnestRecordsPlan:
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
     ) -> Written:
-        return counted(
-            self.target, payload, await session.execute(self.statement, payload.parameters)
-        )
+        return await insert_rows(self.target, session, self.statement, payload)
 
 
 def _columns_statement(target: Target) -> Statement:
     arrays = ", ".join(f"${i + 1}::{c.type.sql}[]" for i, c in enumerate(target.columns))
     names = tuple(f"c{i}" for i in range(len(target.columns)))
     rows = f"unnest({arrays}) WITH ORDINALITY AS u ({', '.join(names)}, n)"
-    sql = f"{insert_into(target)} {select_rows(target, rows, names, 'n')}{on_conflict(target)}"
-    return Statement(sql, tuple(column.type.array_oid for column in target.columns))
+    return Statement(
+        insert_sql(target, rows, names), tuple(column.type.array_oid for column in target.columns)
+    )
 
 
 def _records_statement(target: Target) -> Statement:
@@ -119,5 +117,4 @@ def _records_statement(target: Target) -> Statement:
     positions = {column.name: f"c{i}" for i, column in enumerate(table.columns)}
     names = tuple(positions[column.name] for column in target.columns)
     rows = f"unnest($1::{table.sql}[]) WITH ORDINALITY AS u ({', '.join(positions.values())}, n)"
-    sql = f"{insert_into(target)} {select_rows(target, rows, names, 'n')}{on_conflict(target)}"
-    return Statement(sql, (table.row_array_oid,))
+    return Statement(insert_sql(target, rows, names), (table.row_array_oid,))

@@ -10,7 +10,8 @@ from batchbench.batch import PythonRow
 from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
 from batchbench.strategies import Columns, Payload, Target, Written
-from batchbench.strategies.sql import counted, insert_into, on_conflict, select_rows, table_guard
+from batchbench.strategies.inserting import insert_rows, insert_sql
+from batchbench.strategies.sql import insert_into, table_guard
 from batchbench.wire import scalar_parameters
 from batchbench.wire.rows import RowEncoder
 
@@ -59,27 +60,26 @@ class ValuesPlan:
         self, session: Session, payload: Payload, *, full: bool, alone: bool
     ) -> Written:
         statement = _statement(self.target, payload.row_count, full)
-        return counted(self.target, payload, await session.execute(statement, payload.parameters))
+        return await insert_rows(self.target, session, statement, payload)
 
 
 @lru_cache(maxsize=64)
 def _statement(target: Target, row_count: int, reused: bool) -> Statement:
     width = len(target.columns)
-    if target.key is not None:
+    if target.key is not None or target.tells_rows:
         oids = tuple(column.type.oid for column in target.columns)
-        source = _numbered_rows(target, row_count)
+        sql = _numbered_rows(target, row_count)
     else:  # the server infers what the columns were declared with, domains included
         oids = tuple(column.type_oid for column in target.columns)
-        source = "VALUES " + ", ".join(
+        sql = f"{insert_into(target)} VALUES " + ", ".join(
             "(" + ", ".join(f"${row * width + i + 1}" for i in range(width)) + ")"
             for row in range(row_count)
         )
-    sql = f"{insert_into(target)} {source}{on_conflict(target)}"
     return Statement(sql, oids * row_count, reused)
 
 
 def _numbered_rows(target: Target, row_count: int) -> str:
-    """The rows with their input order, for their order and the choice of one a key."""
+    """Insert the rows with their input order, for their order and the choice of one a key."""
     width = len(target.columns)
     casts = [f"::{column.type.sql}" for column in target.columns]
     rows = ", ".join(
@@ -89,4 +89,4 @@ def _numbered_rows(target: Target, row_count: int) -> str:
         for row in range(row_count)
     )
     names = tuple(f"c{i}" for i in range(width))
-    return select_rows(target, f"(VALUES {rows}) AS v ({', '.join(names)}, n)", names, "n")
+    return insert_sql(target, f"(VALUES {rows}) AS v ({', '.join(names)}, n)", names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -39,9 +39,11 @@ class Outcome:
 
     row_count == committed + len(duplicates) + len(rejected) + unwritten + unknown.
     duplicates: positions of rows left out for their key (under "update": that a later row of the
-        same key replaced in the same statement). unwritten: rows that are not in the table,
-        because what should have written them failed. unknown: rows of a COMMIT whose fate the
-        server cannot tell.
+        same key replaced in the same statement, or that found a newer or an equal row there).
+    unwritten: rows that are not in the table, because what should have written them failed.
+    unknown: rows of a COMMIT whose fate the server cannot tell.
+    returned: by position, what was asked for of each committed row, as JSON has it (a uuid or a
+        time is a text), but a numeric is a Decimal.
     """
 
     row_count: int
@@ -50,6 +52,7 @@ class Outcome:
     rejected: tuple[RejectedRow, ...] = ()
     unwritten: int = 0
     unknown: int = 0
+    returned: Mapping[int, tuple[object, ...]] = field(default_factory=dict)
 
 
 class UnwrittenError(BatchbenchError):
@@ -75,6 +78,7 @@ class Ticket:
         self._open_rows = row_count
         self._duplicates: set[int] = set()
         self._rejected: dict[int, RejectedRow] = {}
+        self._returned: dict[int, tuple[object, ...]] = {}
         self._unwritten = self._unknown = 0
         self._cause: BaseException | None = None
         self._settled = asyncio.Event()
@@ -106,20 +110,26 @@ class Ticket:
             rejected=tuple(self._rejected[row] for row in sorted(self._rejected)),
             unwritten=self._unwritten,
             unknown=self._unknown,
+            returned=dict(sorted(self._returned.items())),
         )
 
     def reject(self, rejected: RejectedRow) -> None:
         """Refuse a row; it is settled when its part is, or at once where it has none."""
-        self._duplicates.discard(rejected.row)
+        self._forget(rejected.row)
         self._rejected[rejected.row] = rejected
 
-    def left_out(self, row: int, *, duplicate: bool) -> None:
+    def tell(self, row: int, *, duplicate: bool, returned: tuple[object, ...] | None) -> None:
         """A statement wrote a row, or left it out for its key; the last word counts."""
+        self._forget(row)
         self._rejected.pop(row, None)
         if duplicate:
             self._duplicates.add(row)
-        else:
-            self._duplicates.discard(row)
+        if returned is not None:
+            self._returned[row] = returned
+
+    def _forget(self, row: int) -> None:
+        self._duplicates.discard(row)
+        self._returned.pop(row, None)
 
     def settle(self, row_count: int) -> None:
         """Some rows are committed or left out for good."""
@@ -144,7 +154,7 @@ class Ticket:
         """A row that was to be written is not, or nobody knows. A rejected one stays rejected."""
         if row in self._rejected:
             return
-        self._duplicates.discard(row)
+        self._forget(row)
         self._unknown += unknown
         self._unwritten += not unknown
         self._cause = self._cause or cause
@@ -209,12 +219,12 @@ class TicketAccounts(Accounts):
 
     def wrote(self, span: Span, written: Written) -> None:
         duplicates = set(written.places)
-        if not duplicates and id(span.chunk) not in self._named:
+        if not (duplicates or written.returned) and id(span.chunk) not in self._named:
             return
         self._named.add(id(span.chunk))  # where it is written again, all its rows are looked at
         for place in range(span.row_count):
             ticket, row = self._owner(span, place)
-            ticket.left_out(row, duplicate=place in duplicates)
+            ticket.tell(row, duplicate=place in duplicates, returned=written.returned.get(place))
 
     def close(self, chunk: Chunk, shares: Sequence[Share], failure: BaseException | None) -> None:
         """A chunk is done with: tell its tickets."""

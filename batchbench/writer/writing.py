@@ -25,7 +25,7 @@ from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.events import Event, Listener
 from batchbench.memory import Budget
 from batchbench.sources import open_source
-from batchbench.strategies import NAMES_ROWS, OnConflict
+from batchbench.strategies import BUILT_IN, OnConflict
 from batchbench.table import TableName, parse_table_name
 from batchbench.writer.parts import Columns, Flush, Part, Pending, flush_of, part_of
 from batchbench.writer.tickets import Ticket, TicketAccounts
@@ -70,6 +70,8 @@ class Writer:
     be written by several statements, those of several by one; a bad row never fails another. A
     ticket is settled when its rows are committed: nothing is acknowledged that is not.
     when_full: what `add` does while the memory limit is reached.
+    returning: columns of each committed row, such as an id that the server made, for the outcome;
+        they are matched to the rows by a unique key that the rows bring, never by their order.
 
         async with Writer(dsn, "heart_rate_metrics") as writer:
             ticket = await writer.add([{"user_id": ..., "recorded_at": ...}])
@@ -84,9 +86,11 @@ class Writer:
         *,
         limits: FlushLimits | None = None,
         when_full: Literal["wait", "reject"] = "wait",
+        returning: Sequence[str] = (),
         on_event: Listener | None = None,
     ) -> None:
         self._dsn = dsn
+        self._returning = tuple(returning)
         self._name = parse_table_name(table) if isinstance(table, str) else table
         self._options = options or LoadOptions(settings=Settings())
         _check(self._options)
@@ -140,13 +144,7 @@ class Writer:
     async def _prepare(self, session: Session) -> None:
         options = self._options
         table = await read_writable(session, self._name)
-        named = options.on_conflict is not OnConflict.ERROR
-        self._plan = replace(plan_table(table, None, options), names_rows=named)
-        if named and self._plan.strategy not in NAMES_ROWS:
-            raise ConfigError(
-                f"strategy {self._plan.strategy} cannot say which rows were duplicates; a writer"
-                f" with on_conflict takes one of {', '.join(NAMES_ROWS)}"
-            )
+        self._plan = _telling(plan_table(table, None, options), self._returning)
         plan = LoadPlan(options, {None: self._plan})
         ledger, plan = await choose_ledger(session, options, plan, None)
         load_id = uuid.uuid4().hex[:12]
@@ -313,6 +311,27 @@ class Writer:
 def _batches(rows: Any, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
     source = open_source(rows, columns=columns)
     return [batch.columns for batch in source.batches(_READ_ROWS, 64 * _MIB)]
+
+
+def _telling(plan: TablePlan, returning: tuple[str, ...]) -> TablePlan:
+    """The plan, so that what became of each row is known. Raises ConfigError, TableError."""
+    if returning and plan.options.strategy_name == "auto":
+        plan = replace(plan, strategy="unnest", reason="returning needs an INSERT")
+    if returning and plan.strategy not in ("values", "unnest"):
+        raise ConfigError(
+            f"strategy {plan.strategy} cannot answer with {', '.join(returning)}: COPY has no"
+            " RETURNING; a writer with returning takes values or unnest"
+        )
+    named = plan.options.on_conflict is not OnConflict.ERROR
+    if named and plan.strategy not in BUILT_IN:
+        raise ConfigError(
+            f"strategy {plan.strategy} cannot say which rows were duplicates; a writer with"
+            f" on_conflict takes {', '.join(BUILT_IN)}"
+        )
+    plan = replace(plan, names_rows=named, returning=returning)
+    if returning:
+        plan.returned()
+    return plan
 
 
 def _check(options: LoadOptions) -> None:

@@ -1,0 +1,1 @@
+"""--newer-by against a model: several writers; shuffled, doubled and late chunks."""
