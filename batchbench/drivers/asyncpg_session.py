@@ -30,6 +30,7 @@ from batchbench.table import TableName
 
 _CLOSE_TIMEOUT_S = 5.0
 _TEXT_OID = 25
+_UNNAMED = ""
 _COPY_MESSAGE_BYTES = 1 << 19
 
 
@@ -83,6 +84,7 @@ class AsyncpgSession:
     """See `batchbench.drivers.Session`."""
 
     def __init__(self, connection: Any) -> None:
+        self.keeps_state = self.owns_backend = True
         self._connection = connection
         self._transport = connection._transport
         self._protocol = connection._protocol
@@ -100,13 +102,18 @@ class AsyncpgSession:
         version = self._connection.get_server_version()
         return int(version.major * 10_000 + version.micro)
 
+    @property
+    def greeted_by(self) -> int:
+        return int(self._connection.get_server_pid())
+
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
         with _translated(self._connection):
-            return [tuple(row) for row in await self._connection.fetch(sql, *arguments)]
+            prepared = await self._connection.prepare(sql, name=_UNNAMED)
+            return [tuple(row) for row in await prepared.fetch(*arguments)]
 
-    async def run(self, sql: str) -> None:
+    async def run(self, sql: str) -> int:
         with _translated(self._connection):
-            await self._connection.execute(sql)
+            return _tag_rows(await self._connection.execute(sql))
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         with _translated(self._connection):
@@ -195,7 +202,8 @@ class AsyncpgSession:
         prepared = self._prepared.get(statement.sql)
         if prepared is None:
             self._hand_through(statement.parameter_oids)
-            prepared = await self._connection.prepare(statement.sql)
+            name = None if statement.reused else _UNNAMED  # None: asyncpg gives it one
+            prepared = await self._connection.prepare(statement.sql, name=name)
             _check_types(prepared, statement)
             if statement.reused:
                 self._prepared[statement.sql] = prepared
@@ -229,8 +237,9 @@ def _encode_text(value: bytes | str) -> bytes:
 
 
 def _tag_rows(tag: str) -> int:
-    """The row count of a command tag: "INSERT 0 5" -> 5, "COPY 5" -> 5."""
-    return int(tag.rsplit(" ", 1)[-1])
+    """The row count of a command tag: "INSERT 0 5" -> 5, "COPY 5" -> 5, "SET" -> 0."""
+    count = tag.rsplit(" ", 1)[-1]
+    return int(count) if count.isdigit() else 0
 
 
 def _from_server(error: asyncpg.PostgresError) -> WriteError:

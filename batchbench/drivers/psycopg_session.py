@@ -55,6 +55,7 @@ class PsycopgSession:
 
     def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         self._connection = connection
+        self.keeps_state = self.owns_backend = True
         self._prepared: dict[str, bytes] = {}
         # Behind a pooler sessions share backends: one's statement must not be another's.
         self._prefix = f"batchbench_{secrets.token_hex(6)}"
@@ -62,6 +63,10 @@ class PsycopgSession:
     @property
     def server_version(self) -> int:
         return self._connection.info.server_version
+
+    @property
+    def greeted_by(self) -> int:
+        return self._pgconn.backend_pid
 
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
         values = [None if value is None else value.encode() for value in arguments]
@@ -73,9 +78,9 @@ class PsycopgSession:
             for row in range(result.ntuples)
         ]
 
-    async def run(self, sql: str) -> None:
+    async def run(self, sql: str) -> int:
         self._send(sql)
-        await self._result()
+        return (await self._result()).command_tuples or 0
 
     def _send(self, sql: str) -> None:
         with _translated():

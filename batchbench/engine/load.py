@@ -83,7 +83,7 @@ async def load(
     Raises ConfigError, InputError, TableError, ServerError or WriteError where nothing was sent
     yet, LoadError after that. On cancellation the chunks in flight are finished first.
     """
-    session = await connect(options.driver_name, dsn)
+    session = await connect(options.driver_name, dsn, pooler=options.pooler_name)
     try:
         preparing = _prepare(session, source, tables, dsn, options, resume, on_event or _ignore)
         run = await within(session, options.wait_limit_s, preparing)

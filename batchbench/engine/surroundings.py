@@ -51,7 +51,8 @@ async def reconnect(surroundings: Surroundings) -> Session:
     deadline = time.monotonic() + policy.reconnect_s
     while True:
         try:
-            return await connect(surroundings.plan.options.driver_name, surroundings.dsn)
+            options = surroundings.plan.options
+            return await connect(options.driver_name, surroundings.dsn, pooler=options.pooler_name)
         except ServerError as error:
             attempt += 1
             delay_s = policy.delay_s(attempt, surroundings.rng)

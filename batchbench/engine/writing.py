@@ -17,7 +17,15 @@ from typing import TypeVar
 from batchbench.drivers import Session, connect, read_table, within
 from batchbench.engine.accounts import Span
 from batchbench.engine.chunks import Chunk
-from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status, wait_event
+from batchbench.engine.fate import (
+    Backend,
+    Fate,
+    fence,
+    look,
+    look_inside,
+    transaction_status,
+    wait_event,
+)
 from batchbench.engine.plan import ShapePlan
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
@@ -40,6 +48,10 @@ _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
 _SAVEPOINT = "batchbench_span"
 _WEAK_MODES = ("off", "local", "remote_write")
+_STRONG_SQL = (
+    "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) WHERE"
+    f" pg_catalog.current_setting('synchronous_commit') IN {_WEAK_MODES}"
+)
 
 
 class ChunkWriter:
@@ -199,7 +211,10 @@ class ChunkWriter:
     async def _begin(self, session: Session) -> None:
         await self._within(session.begin(self._begin_sql))
         self._in_transaction = True
-        if self._s.asks_status:
+        if not session.owns_backend and self._last_seen is not None:
+            self._see(await self._within(look_inside(session, self._last_seen)))
+            self._xid = self._last_seen.xid
+        elif self._s.asks_status:
             rows = await self._within(session.fetch("SELECT pg_catalog.pg_current_xact_id()::text"))
             self._xid = rows[0][0] or ""
 
@@ -235,7 +250,7 @@ class ChunkWriter:
     async def _say_what_it_waits_for(self) -> None:
         """A COMMIT that takes long may wait for a synchronous standby that is not there."""
         await asyncio.sleep(min(_SLOW_COMMIT_S, self._options.wait_limit_s / 2))
-        if self._backend is None:
+        if self._backend is None or not self._backend.pid:
             return
         try:
             session = await connect(self._options.driver_name, self._s.dsn)
@@ -382,7 +397,8 @@ class ChunkWriter:
     async def _check_table(self, error: WriteError, spans: list[Span]) -> None:
         """Forget prepared statements and read the tables again, once."""
         self._stale = True
-        await self._drop()
+        if self._session is not None and self._session.keeps_state:
+            await self._drop()
         session = await self._connected()
         for planned in {span.chunk.shape.table for span in spans}:
             if await self._within(read_table(session, planned.name)) != planned:
@@ -419,17 +435,22 @@ class ChunkWriter:
 
     async def _introduce(self, session: Session) -> None:
         """See who serves us, whether the server went through recovery, how it commits."""
-        before, self._backend = self._last_seen, await self._within(look(session))
-        self._last_seen = self._backend
-        if before is not None and before.evidence != self._backend.evidence:
-            self.recovered = True
+        seen = await self._within(look(session))
+        self._see(seen)
         settings = []
-        weak = self._backend.commit_mode in _WEAK_MODES
+        # Through a pooler the next transaction may be another's to serve, set otherwise.
+        weak = seen.commit_mode in _WEAK_MODES or not session.owns_backend
         if self._options.durability == "full" and weak:
-            settings.append("SET LOCAL synchronous_commit = on")
+            settings.append(_STRONG_SQL)
         if self._s.ledger is not None:
             settings.append(self._s.ledger.hold_sql(self._s.load_id))
         self._begin_sql = "; ".join(settings)
+
+    def _see(self, backend: Backend) -> None:
+        before, self._last_seen = self._last_seen, backend
+        self._backend = backend
+        if before is not None and before.evidence != backend.evidence:
+            self.recovered = True
 
     async def _reset(self, *, broken: bool) -> None:
         """Roll back; a connection that is broken, or breaks at it, is given up."""

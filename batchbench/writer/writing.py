@@ -124,7 +124,8 @@ class Writer:
 
     async def open(self) -> None:
         """Connect and read the table. Raises ConfigError, TableError, ServerError, WriteError."""
-        session = await connect(self._options.driver_name, self._dsn)
+        options = self._options
+        session = await connect(options.driver_name, self._dsn, pooler=options.pooler_name)
         try:
             preparing = self._prepare(session)
             await within(session, self._options.wait_limit_s, preparing)
