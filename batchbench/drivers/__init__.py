@@ -99,7 +99,8 @@ class Session(Protocol):
 
     keeps_state: whether what is set, prepared or made temporary on it is there for its later
     transactions, and may be. owns_backend: whether one server process serves it alone and ends
-    with it, so that its pid says who holds what.
+    with it, so that its pid says who holds what. nested: whether its transactions are savepoints
+    in one of somebody else's, whose end is not ours to say.
 
     Every method raises WriteError where the server or the driver refuses; the connection is
     then in a failed transaction or closed, and only `rollback`, `close` and `abort` make sense.
@@ -107,6 +108,7 @@ class Session(Protocol):
 
     keeps_state: bool
     owns_backend: bool
+    nested: bool
 
     @property
     def server_version(self) -> int:
