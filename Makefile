@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise lint bench bench-full clean
+.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-pooler lint bench bench-full clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everythi
 
 evidence-noise: $(VENV)/.dev ## replay the recorded noise: claims, intervals, power
 	@$(BIN)/python -m tests.noise --out results/evidence/noise-$$(date -u +%F).md $(ARGS)
+
+evidence-pooler: $(VENV)/.dev ## every combination through PgBouncer in transaction mode, 100,000 rows
+	@$(BIN)/python -m tests.pooler --out results/evidence/pooler-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)

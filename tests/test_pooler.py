@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
-import psycopg
 import pyarrow as pa
 import pytest
 
@@ -22,16 +21,11 @@ from batchbench.table import parse_table_name
 from batchbench.writer import Writer
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
 from tests.fixtures.pgbouncer import PgBouncer, open_pgbouncer
+from tests.pooler.combinations import CLEAN, Combination, left_behind, play
 from tests.proxy import ROWS, open_proxy
 from tests.proxy.faults import cut_commit_after
 
 TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, note text)"
-LEFT_BEHIND = """
-SELECT (SELECT count(*) FROM pg_prepared_statements),
-  (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),
-  current_setting('client_min_messages'), current_setting('synchronous_commit')
-"""
-CLEAN = (0, 0, "notice", "on")
 both = pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 
 
@@ -47,35 +41,30 @@ def prepare(bouncer: PgBouncer, sql: str = TABLE) -> None:
     execute(bouncer.direct_dsn, sql)
 
 
-def left_behind(bouncer: PgBouncer, server_connections: int) -> set[tuple[object, ...]]:
-    """What the pooler's own server connections hold, each asked in a transaction of its own."""
-    found = set()
-    for _ in range(2 * server_connections):
-        with psycopg.connect(bouncer.dsn, autocommit=True) as connection:
-            found |= set(connection.execute(LEFT_BEHIND.encode()).fetchall())
-    return found
-
-
 @pytest.mark.parametrize("on_conflict", [OnConflict.ERROR, OnConflict.NOTHING])
 @pytest.mark.parametrize(("strategy", "driver"), COMBINATIONS)
 async def test_every_combination_leaves_nothing_behind(
     pgbouncer: PgBouncer, strategy: str, driver: str, on_conflict: OnConflict
 ) -> None:
-    prepare(pgbouncer)
-    if on_conflict is OnConflict.NOTHING:
-        execute(pgbouncer.direct_dsn, "INSERT INTO t VALUES (7, 'was there')")
-    result = await load_rows(
-        pgbouncer.dsn,
-        numbered(5_000),
-        strategy=strategy,
-        driver=driver,
-        on_conflict=on_conflict,
-        chunk_size=700,
-        parallelism=2,
-    )
-    assert result.total.duplicates == (on_conflict is OnConflict.NOTHING)
-    assert query(pgbouncer.direct_dsn, "SELECT count(*) FROM t") == [(5_000,)]
-    assert left_behind(pgbouncer, 1) == {CLEAN}
+    outcome = await play(Combination(strategy, driver, on_conflict, 1), pgbouncer, 9_000)
+    assert outcome.good(9_000), outcome
+    assert outcome.result.total.duplicates == (90 if on_conflict is OnConflict.NOTHING else 0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "driver", "place"),
+    [("unnest", "psycopg", 0), ("copy", "psycopg", 1), ("copy", "asyncpg", 1)],
+)
+async def test_something_would_be_left_behind(
+    pgbouncer: PgBouncer, strategy: str, driver: str, place: int
+) -> None:
+    """The same with the pooler denied: what is looked for can be found."""
+    execute(pgbouncer.direct_dsn, TABLE)
+    how = {"strategy": strategy, "on_conflict": OnConflict.NOTHING, "parallelism": 1}
+    await load_rows(pgbouncer.dsn, numbered(10), driver=driver, pooler="none", **how)
+    (found,) = left_behind(pgbouncer, 1)
+    assert found[place] > CLEAN[place]
+    assert found[3] == "error"
 
 
 @pytest.mark.parametrize("changes", [{}, {"transaction": 2}, {"dedup": "last"}])
@@ -103,7 +92,7 @@ async def test_several_server_connections(
     )
     assert sum(result.total.committed for result in results) == 2_000
     assert query(wide.direct_dsn, "SELECT count(*) FROM t") == [(2_000,)]
-    assert left_behind(wide, 3) == {CLEAN}
+    assert left_behind(wide, 3) == [CLEAN] * 3
 
 
 @both
@@ -121,7 +110,7 @@ async def test_a_bad_row_and_a_service(wide: PgBouncer, driver: str) -> None:
         outcomes = [await ticket for ticket in tickets]
     assert [outcome.committed for outcome in outcomes] == [40, 20, 20]
     assert all(len(outcome.rejected) == 1 for outcome in outcomes)
-    assert left_behind(wide, 3) == {CLEAN}
+    assert left_behind(wide, 3) == [CLEAN] * 3
 
 
 # --- what is seen -------------------------------------------------------------------------------
