@@ -19,6 +19,7 @@ from batchbench.sources import open_source
 from batchbench.strategies import OnConflict
 from batchbench.table import parse_table_name
 from batchbench.writer import Writer
+from tests.fixtures.faults import kill_backend, open_own_cluster
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
 from tests.fixtures.pgbouncer import PgBouncer, open_pgbouncer
 from tests.pooler.combinations import CLEAN, Combination, left_behind, play
@@ -193,6 +194,36 @@ async def test_a_lost_commit_is_settled_without_the_pid(
     assert (result.total.committed, result.total.unknown) == (1_000, 0)
     assert query(pgbouncer.direct_dsn, "SELECT count(*) FROM t") == [(1_000,)]
     assert len(ours) == 1  # the pooler's server connection was not ended
+
+
+@pytest.mark.parametrize("exactly_once", ["ledger", "status"])
+@both
+async def test_a_server_that_recovers_behind_the_pooler(driver: str, exactly_once: str) -> None:
+    """PgBouncer says so with 08P01, which from a server means: never again."""
+    with open_own_cluster() as cluster, open_pgbouncer(cluster.dsn) as bouncer:
+        execute(cluster.dsn, TABLE)
+        written = 0
+
+        def crash(event: object) -> None:
+            nonlocal written
+            if not isinstance(event, ChunkWritten):
+                return
+            written += 1
+            if written == 3:
+                kill_backend(cluster, query(cluster.dsn, SERVED_BY)[0][0])
+
+        result = await load(
+            open_source(numbered(3_000)),
+            {None: parse_table_name("t")},
+            bouncer.dsn,
+            options(driver=driver, chunk_size=300, parallelism=2, exactly_once=exactly_once),
+            on_event=crash,
+        )
+        total = result.total
+        assert total.committed + total.unknown == 3_000
+        assert total.unknown == 0 or exactly_once == "status"
+        there = query(cluster.dsn, "SELECT count(*) FROM t")[0][0]
+        assert total.committed <= there <= 3_000
 
 
 SERVED_BY = """

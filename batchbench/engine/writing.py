@@ -46,6 +46,7 @@ _SLOW_COMMIT_S = 5.0
 _FOREIGN_KEY = "23503"
 _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
+_PROTOCOL = "08P01"
 _SAVEPOINT = "batchbench_span"
 _WEAK_MODES = ("off", "local", "remote_write")
 _ASK_CONSTRAINTS_SQL = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; "
@@ -341,6 +342,8 @@ class ChunkWriter:
     def _failure(self, error: WriteError, todo: deque[Span]) -> Failure:
         if self._s.ledger is not None and self._s.ledger.owns(error):
             return Failure.FATAL
+        if error.sqlstate == _PROTOCOL and self._session and not self._session.owns_backend:
+            return Failure.TRANSIENT  # PgBouncer's word for a server connection that broke
         single = bool(todo) and todo[0].row_count == 1
         if error.sqlstate == _ROW_TOO_BIG and single:  # of an index row
             return Failure.ROW
