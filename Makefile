@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer
+.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ gate: $(VENV)/.embedded ## hold a short sweep to the gates of pyproject.toml
 
 evidence-newer: $(VENV)/.dev ## 1,000 examples of --newer-by against a model
 	@$(BIN)/python -m tests.newer --out results/evidence/newer-$$(date -u +%F).md $(ARGS)
+
+evidence-pooler: $(VENV)/.dev ## every combination through PgBouncer in transaction mode, 100,000 rows
+	@$(BIN)/python -m tests.pooler --out results/evidence/pooler-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)

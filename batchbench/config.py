@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 from urllib.parse import unquote_plus
 
 from dotenv.parser import parse_stream
@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     max_backoff_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 5_000
     reconnect_timeout_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 60.0
     enable_deduplication: bool = False
+    pooler: Literal["auto", "transaction", "session", "none"] = "auto"
     heart_rate_chunk_size: ChunkRows = 8_000
     blood_pressure_chunk_size: ChunkRows = 8_000
     sleep_chunk_size: ChunkRows = 6_000
@@ -313,6 +314,8 @@ def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
 def _allowed(field: FieldInfo) -> str:
     if field.annotation is bool:
         return "true or false"
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(get_args(field.annotation))
     if field.annotation not in (int, float):
         return 'a name of letters, digits, "_", "." and "-", or auto'
     low = next(m.ge for m in field.metadata if hasattr(m, "ge"))

@@ -9,10 +9,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import psycopg
+
 from batchbench.accounting import LoadResult
 from batchbench.config import load_settings
+from batchbench.drivers.connector import Dsn
 from batchbench.engine import LoadOptions
 from batchbench.engine import load as load_async
+from batchbench.errors import ConfigError
 from batchbench.events import Listener
 from batchbench.sources import Source, open_source
 from batchbench.table import TableName, parse_table_name
@@ -23,9 +27,10 @@ T = TypeVar("T")
 def load(
     rows: Any,
     tables: str | TableName | Mapping[str | None, TableName],
-    dsn: str,
+    dsn: Dsn | None = None,
     options: LoadOptions | None = None,
     *,
+    connection: object = None,
     columns: Sequence[str] | None = None,
     resume: str | None = None,
     on_event: Listener | None = None,
@@ -35,15 +40,32 @@ def load(
     rows: a path, a DataFrame, an Arrow table, anything with `__arrow_c_stream__` (polars, DuckDB),
         dicts, tuples with `columns`, or a `Source`. tables: a name, or one for each target of a
         source that fans out. options: None, what `BATCH_*` says.
+    connection: a psycopg.Connection, or SQLAlchemy's over one. Those with async belong to a loop.
     May be called where an event loop is running: the load has a thread and a loop of its own.
     """
+    if connection is not None:
+        _check_without_async(connection)
     source: Source = rows if hasattr(rows, "batches") else open_source(rows, columns=columns)
     if isinstance(tables, str):
         tables = parse_table_name(tables)
     if isinstance(tables, TableName):
         tables = {None: tables}
     chosen = options or LoadOptions(settings=load_settings()[0])
-    return run(load_async(source, tables, dsn, chosen, resume=resume, on_event=on_event))
+    loading = load_async(
+        source, tables, dsn, chosen, connection=connection, resume=resume, on_event=on_event
+    )
+    return run(loading)
+
+
+def _check_without_async(connection: Any) -> None:
+    """The load has a loop of its own, and a connection with async belongs to another."""
+    connection = getattr(connection, "connection", connection)  # of SQLAlchemy's Connection
+    if not isinstance(getattr(connection, "driver_connection", connection), psycopg.Connection):
+        raise ConfigError(
+            f"sync.load takes a psycopg.Connection, or SQLAlchemy's over one (postgresql+psycopg),"
+            f" not a {type(connection).__module__}.{type(connection).__qualname__}: one with async"
+            " goes to batchbench.engine.load"
+        )
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

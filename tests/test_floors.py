@@ -19,6 +19,7 @@ FLOORS = [
     {"recommend", "compare"},
     {"gate", "report"},  # build on what those say
     {"plot"},
+    {"adapters"},
     {"cli"},
     {"__main__"},
 ]

@@ -36,6 +36,18 @@ def test_tuples_and_an_arrow_stream(dsn18: str) -> None:
     assert query(dsn18, "SELECT count(*) FROM t") == [(6,)]
 
 
+@pytest.mark.parametrize("library", ["polars", "duckdb"])
+def test_frames_that_stream_arrow(dsn18: str, library: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    made = pytest.importorskip(library)
+    if library == "polars":
+        rows = made.DataFrame({"id": [1, 2], "note": ["é", None]})
+    else:
+        rows = made.sql("SELECT * FROM (VALUES (1, 'é'), (2, NULL)) AS v (id, note)")
+    assert sync.load(rows, "t", dsn18).total.committed == 2
+    assert query(dsn18, "SELECT * FROM t ORDER BY id") == [(1, "é"), (2, None)]
+
+
 def test_errors_arrive(dsn18: str) -> None:
     with pytest.raises(TableError, match="does not exist"):
         sync.load(pa.table({"a": [1]}), "missing", dsn18)

@@ -70,6 +70,7 @@ def load_command(
     retry_rejects: flags.RetryRejects = None,
     exactly_once: flags.ExactlyOnceOption = flags.ExactlyOnce.AUTO,
     ledger_schema: flags.LedgerSchema = DEFAULT_SCHEMA,
+    pooler: flags.PoolerOption = None,
     resume: flags.Resume = None,
     durability: flags.DurabilityOption = flags.Durability.FULL,
     wait_limit_s: flags.WaitLimitS = 120.0,
@@ -109,6 +110,7 @@ def load_command(
         dead_letter=dead_letter,
         exactly_once=exactly_once.value,
         ledger_schema=ledger_schema,
+        pooler=pooler.value if pooler is not None else None,
         durability=durability.value,
         wait_limit_s=wait_limit_s,
     )
@@ -174,7 +176,7 @@ def _tables(source: Source, table: str | None, metrics: str | None) -> dict[str 
 async def _create_missing(
     source: Source, tables: dict[str | None, TableName], dsn: str, options: LoadOptions
 ) -> None:
-    session = await connect(options.driver_name, dsn)
+    session = await connect(options.driver_name, dsn, pooler=options.pooler_name)
     try:
         for name in tables.values():
             if not await _exists(session, name):
@@ -205,7 +207,7 @@ async def _dry_run(
     *,
     create: bool,
 ) -> int:
-    session = await connect(options.driver_name, dsn)
+    session = await connect(options.driver_name, dsn, pooler=options.pooler_name)
     try:
         for name in list(tables.values()) if create else []:
             if not await _exists(session, name):

@@ -36,6 +36,15 @@ class ExactlyOnce(StrEnum):
     OFF = "off"
 
 
+class Pooler(StrEnum):
+    """--pooler"""
+
+    AUTO = "auto"
+    TRANSACTION = "transaction"
+    SESSION = "session"
+    NONE = "none"
+
+
 class LogFormat(StrEnum):
     """--log-format"""
 
@@ -185,6 +194,14 @@ ExactlyOnceOption = Annotated[
     typer.Option(
         help="How a COMMIT whose answer was lost is settled: by a ledger table, by the"
         " transaction's status, or off. auto: the ledger where this role may have one."
+    ),
+]
+
+PoolerOption = Annotated[
+    Pooler | None,
+    typer.Option(
+        help="What stands before the server: a pooler in transaction or session mode, or none."
+        " auto sees for itself, and takes any pooler for one in transaction mode."
     ),
 ]
 

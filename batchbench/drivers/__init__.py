@@ -11,7 +11,7 @@ import contextlib
 import importlib
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from batchbench.drivers.address import check_files, shown
 from batchbench.drivers.translate import connect_error
@@ -25,7 +25,27 @@ CONNECT_TIMEOUT_S = 15.0
 
 # Rows never depend on who wrote them: NOTICEs are off because a flood of them deadlocks
 # psycopg's COPY, and the encoders write UTF-8.
-SESSION_SQL = "SET client_min_messages = error; SET client_encoding = 'UTF8'; SET timezone = 'UTC'"
+SESSION_SETTINGS: Mapping[str, str] = {
+    "client_min_messages": "error",
+    "client_encoding": "UTF8",
+    "timezone": "UTC",
+}
+SESSION_SQL = "; ".join(f"SET {name} = '{value}'" for name, value in SESSION_SETTINGS.items())
+
+# The same where the process that runs it is the one that greeted us; else nothing, and no row.
+_UNPOOLED_SQL = (
+    "SELECT "
+    + ", ".join(
+        f"pg_catalog.set_config('{name}', '{value}', false)"
+        for name, value in SESSION_SETTINGS.items()
+    )
+    + " WHERE pg_catalog.pg_backend_pid() = {}"
+)
+
+Pooler = Literal["auto", "transaction", "session", "none"]
+"""What stands before the server: a pooler that gives each transaction, or each session, a server
+connection; nothing; or "auto", which sees for itself.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +97,36 @@ class Pieces(Protocol):
 class Session(Protocol):
     """One connection, used by one task at a time.
 
+    keeps_state: whether what is set, prepared or made temporary on it is there for its later
+    transactions, and may be. owns_backend: whether one server process serves it alone and ends
+    with it, so that its pid says who holds what. nested: whether its transactions are savepoints
+    in one of somebody else's, whose end is not ours to say.
+
     Every method raises WriteError where the server or the driver refuses; the connection is
     then in a failed transaction or closed, and only `rollback`, `close` and `abort` make sense.
     """
+
+    keeps_state: bool
+    owns_backend: bool
+    nested: bool
 
     @property
     def server_version(self) -> int:
         """As in server_version_num: 180001."""
 
+    @property
+    def greeted_by(self) -> int:
+        """The process that the server's greeting named. A pooler, which shares out its server
+        connections, names none of them: a cancel request has to reach whatever serves us then.
+        """
+
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
         """Run a query whose parameters and result columns are all of type text."""
 
-    async def run(self, sql: str) -> None:
-        """Run statements without parameters or results."""
+    async def run(self, sql: str) -> int:
+        """Run statements without parameters, in one message; return the row count of the last
+        command tag, 0 where it has none.
+        """
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         """Run a statement with binary parameters; return the row count of its command tag."""
@@ -122,21 +159,38 @@ class Session(Protocol):
         """Cut the connection at once; what waits on it fails as if the network had."""
 
 
-async def connect(driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Session:
-    """Open a session. Raises ServerError where the server cannot be used, ConfigError for an
-    unknown driver.
+async def connect(
+    driver: str, dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, pooler: Pooler = "auto"
+) -> Session:
+    """Open a session. pooler: "auto" takes whatever shares out server connections for one that
+    does so by transactions, which is safe for all.
+
+    Raises ServerError where the server cannot be used, ConfigError for an unknown driver.
     """
     if driver not in _MODULES:
         raise ConfigError(f"driver {driver!r} is unknown; known: {', '.join(_MODULES)}")
     check_files(dsn)
     session: Session = await importlib.import_module(_MODULES[driver]).open_session(dsn, timeout_s)
     try:
-        await within(session, timeout_s, session.run(SESSION_SQL))
+        return await within(session, timeout_s, _settled(session, pooler))
     except WriteError as error:
         session.abort()
         await session.close()
         raise connect_error(shown(dsn), error.sqlstate, str(error)) from error
-    return session
+
+
+async def _settled(session: Session, pooler: Pooler) -> Session:
+    from batchbench.drivers.guest import GuestSession  # it builds on what stands here
+
+    match pooler:
+        case "auto":
+            if await session.run(_UNPOOLED_SQL.format(session.greeted_by)):
+                return session
+        case "session" | "none":
+            session.owns_backend = pooler == "none"
+            await session.run(SESSION_SQL)
+            return session
+    return GuestSession(session, owns_backend=False)
 
 
 async def within(session: Session, limit_s: float, step: Awaitable[T]) -> T:

@@ -24,12 +24,13 @@ from batchbench.drivers.address import (
     shown,
     without_secrets,
 )
-from batchbench.drivers.translate import broken_connection, connect_error, write_error
+from batchbench.drivers.translate import broken_connection, connect_error, lent_error, write_error
 from batchbench.errors import WriteError
 from batchbench.table import TableName
 
 _CLOSE_TIMEOUT_S = 5.0
 _TEXT_OID = 25
+_UNNAMED = ""
 _COPY_MESSAGE_BYTES = 1 << 19
 
 
@@ -79,10 +80,52 @@ async def _try(attempt: Attempt, limit_s: float) -> AsyncpgSession | _Refusal:
     return AsyncpgSession(connection)
 
 
-class AsyncpgSession:
-    """See `batchbench.drivers.Session`."""
+async def borrow(connection: Any) -> AsyncpgSession:
+    """A session on somebody else's connection. Nobody else may use it until it is let go: its
+    codecs are ours till then. Raises ServerError where it cannot be used.
+    """
+    if connection.is_closed():
+        raise lent_error("is closed")
+    if any(_is_ours(listener) for listener in connection._termination_listeners):
+        raise lent_error("is busy with another load")
+    try:
+        await connection.execute("SELECT")
+    except asyncpg.InterfaceError:
+        raise lent_error("is busy with another statement") from None
+    except asyncpg.InFailedSQLTransactionError:
+        raise lent_error("is in a failed transaction: roll it back first") from None
+    except (OSError, asyncpg.PostgresError) as error:
+        raise lent_error(f"cannot be used: {type(error).__name__}") from error
+    found = [(codecs, dict(codecs)) for codecs in _codecs(connection)]
+    return AsyncpgSession(connection, found)
 
-    def __init__(self, connection: Any) -> None:
+
+def _is_ours(listener: Any) -> bool:
+    return isinstance(getattr(listener.cb, "__self__", None), AsyncpgSession)
+
+
+def _codecs(connection: Any) -> list[dict[Any, Any]]:
+    """Where a connection keeps its codecs: those set by its user, and those that follow from them.
+    asyncpg has no way to read them, or to put one back (tests/test_lending.py).
+    """
+    settings = gc.get_referents(connection.get_settings())
+    for held in settings:
+        if type(held).__name__ == "DataCodecConfig":
+            return [codecs for codecs in gc.get_referents(held) if isinstance(codecs, dict)]
+    raise lent_error("keeps its codecs where this version of batchbench cannot: hand over a DSN")
+
+
+class AsyncpgSession:
+    """See `batchbench.drivers.Session`. found: the codecs of a connection that is lent, each table
+    with what was in it.
+    """
+
+    def __init__(
+        self, connection: Any, found: Sequence[tuple[dict[Any, Any], dict[Any, Any]]] = ()
+    ) -> None:
+        self._found = found
+        self.keeps_state = self.owns_backend = True
+        self.nested = False
         self._connection = connection
         self._transport = connection._transport
         self._protocol = connection._protocol
@@ -100,13 +143,18 @@ class AsyncpgSession:
         version = self._connection.get_server_version()
         return int(version.major * 10_000 + version.micro)
 
+    @property
+    def greeted_by(self) -> int:
+        return int(self._connection.get_server_pid())
+
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
         with _translated(self._connection):
-            return [tuple(row) for row in await self._connection.fetch(sql, *arguments)]
+            prepared = await self._connection.prepare(sql, name=_UNNAMED)
+            return [tuple(row) for row in await prepared.fetch(*arguments)]
 
-    async def run(self, sql: str) -> None:
+    async def run(self, sql: str) -> int:
         with _translated(self._connection):
-            await self._connection.execute(sql)
+            return _tag_rows(await self._connection.execute(sql))
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         with _translated(self._connection):
@@ -159,10 +207,23 @@ class AsyncpgSession:
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
 
     async def rollback(self) -> None:
-        with _translated(self._connection):
-            open_transaction = self._connection.is_in_transaction()
-        if open_transaction:
+        if self.in_transaction:
             await self.run("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one is open, failed or not. Raises WriteError where the connection is gone."""
+        if self._connection.is_closed():  # asyncpg would answer no
+            raise broken_connection("asyncpg", "it is closed")
+        with _translated(self._connection):
+            return bool(self._connection.is_in_transaction())
+
+    async def let_go(self) -> None:
+        """Give a borrowed connection back, its codecs as they were."""
+        self._connection.remove_termination_listener(self._notice_the_end)
+        for codecs, found in self._found:
+            codecs.clear()
+            codecs.update(found)
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError):
@@ -195,7 +256,8 @@ class AsyncpgSession:
         prepared = self._prepared.get(statement.sql)
         if prepared is None:
             self._hand_through(statement.parameter_oids)
-            prepared = await self._connection.prepare(statement.sql)
+            name = None if statement.reused else _UNNAMED  # None: asyncpg gives it one
+            prepared = await self._connection.prepare(statement.sql, name=name)
             _check_types(prepared, statement)
             if statement.reused:
                 self._prepared[statement.sql] = prepared
@@ -229,8 +291,9 @@ def _encode_text(value: bytes | str) -> bytes:
 
 
 def _tag_rows(tag: str) -> int:
-    """The row count of a command tag: "INSERT 0 5" -> 5, "COPY 5" -> 5."""
-    return int(tag.rsplit(" ", 1)[-1])
+    """The row count of a command tag: "INSERT 0 5" -> 5, "COPY 5" -> 5, "SET" -> 0."""
+    count = tag.rsplit(" ", 1)[-1]
+    return int(count) if count.isdigit() else 0
 
 
 def _from_server(error: asyncpg.PostgresError) -> WriteError:

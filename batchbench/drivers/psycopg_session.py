@@ -11,15 +11,19 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
-from psycopg import generators, pq
+from psycopg import generators, pq, waiting
+from psycopg.abc import PQGen
 from psycopg.pq.abc import PGresult
 
 from batchbench.drivers import Pieces, Statement, pieces_of
 from batchbench.drivers.address import connect_limit_s, shown, without_secrets
-from batchbench.drivers.translate import broken_connection, connect_error, write_error
+from batchbench.drivers.translate import broken_connection, connect_error, lent_error, write_error
 from batchbench.errors import WriteError
 from batchbench.table import TableName, quote
 
@@ -28,6 +32,9 @@ _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_I
 # libpq slows down where it is given more at once, and what is not flushed piles up in it.
 _COPY_MESSAGE_BYTES = 128 << 10
 _BINARY = 1
+_IDLE = pq.TransactionStatus.IDLE
+
+T = TypeVar("T")
 
 
 async def open_session(dsn: str, timeout_s: float) -> PsycopgSession:
@@ -50,11 +57,74 @@ def _login_sqlstate(error: psycopg.Error) -> str | None:
     return error.sqlstate
 
 
-class PsycopgSession:
-    """See `batchbench.drivers.Session`."""
+async def borrow(
+    connection: psycopg.AsyncConnection | psycopg.Connection, *, begin: bool
+) -> PsycopgSession:
+    """A session on somebody else's connection, which nobody else can use until it is let go: its
+    lock is held. Raises ServerError where it cannot be used.
 
-    def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+    begin: whether one that is not in autocommit begins its transaction.
+    """
+    _check_usable(connection)
+    if begin and not connection.autocommit and connection.pgconn.transaction_status == _IDLE:
+        await _begin_its_own(connection)
+    if isinstance(connection, psycopg.AsyncConnection):
+        await connection.lock.acquire()
+        return PsycopgSession(connection, lock=connection.lock)
+    if not connection.lock.acquire(blocking=False):
+        raise lent_error("is busy with another statement")
+    return PsycopgSession(_Awaited(connection.pgconn, connection.info), lock=connection.lock)
+
+
+def _check_usable(connection: psycopg.AsyncConnection | psycopg.Connection) -> None:
+    status = pq.TransactionStatus(connection.pgconn.transaction_status)
+    if connection.closed or status == pq.TransactionStatus.UNKNOWN:
+        raise lent_error("is closed")
+    if connection.lock.locked() or status == pq.TransactionStatus.ACTIVE:
+        raise lent_error("is busy with another statement")
+    if status == pq.TransactionStatus.INERROR:
+        raise lent_error("is in a failed transaction: roll it back first")
+    if connection.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+        raise lent_error("is in pipeline mode: leave that first")
+
+
+async def _begin_its_own(connection: psycopg.AsyncConnection | psycopg.Connection) -> None:
+    """Let psycopg begin, in the way that the connection is set to."""
+    try:
+        if isinstance(connection, psycopg.AsyncConnection):
+            await connection.execute("SELECT 1", prepare=False)
+        else:
+            await asyncio.to_thread(connection.execute, "SELECT 1", prepare=False)
+    except psycopg.Error as error:
+        raise lent_error(f"cannot begin a transaction: {_first_line(error)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A connection without async, to be waited for with it."""
+
+    pgconn: pq.abc.PGconn
+    info: psycopg.ConnectionInfo
+
+    async def wait(self, generator: PQGen[T]) -> T:
+        return await waiting.wait_async(generator, self.pgconn.socket)
+
+    async def close(self) -> None:
+        """Nothing: it is lent."""
+
+
+class PsycopgSession:
+    """See `batchbench.drivers.Session`. lock: held while the connection is lent."""
+
+    def __init__(
+        self,
+        connection: psycopg.AsyncConnection[tuple[object, ...]] | _Awaited,
+        lock: asyncio.Lock | threading.Lock | None = None,
+    ) -> None:
         self._connection = connection
+        self._lock = lock
+        self.keeps_state = self.owns_backend = True
+        self.nested = False
         self._prepared: dict[str, bytes] = {}
         # Behind a pooler sessions share backends: one's statement must not be another's.
         self._prefix = f"batchbench_{secrets.token_hex(6)}"
@@ -62,6 +132,10 @@ class PsycopgSession:
     @property
     def server_version(self) -> int:
         return self._connection.info.server_version
+
+    @property
+    def greeted_by(self) -> int:
+        return self._pgconn.backend_pid
 
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
         values = [None if value is None else value.encode() for value in arguments]
@@ -73,9 +147,9 @@ class PsycopgSession:
             for row in range(result.ntuples)
         ]
 
-    async def run(self, sql: str) -> None:
+    async def run(self, sql: str) -> int:
         self._send(sql)
-        await self._result()
+        return (await self._result()).command_tuples or 0
 
     def _send(self, sql: str) -> None:
         with _translated():
@@ -160,8 +234,18 @@ class PsycopgSession:
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
 
     async def rollback(self) -> None:
-        if self._pgconn.transaction_status != pq.TransactionStatus.IDLE:
+        if self.in_transaction:
             await self.run("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one is open, failed or not."""
+        return self._pgconn.transaction_status != _IDLE
+
+    async def let_go(self) -> None:
+        """Give a borrowed connection back."""
+        if self._lock is not None:
+            self._lock.release()
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError, psycopg.Error):

@@ -72,6 +72,11 @@ def broken_connection(driver: str, what: str) -> WriteError:
     return WriteError(f"the connection broke ({driver}: {what})")
 
 
+def lent_error(what: str) -> ServerError:
+    """A connection of somebody else's that cannot be used: trying again cannot help."""
+    return ServerError(f"the connection that was handed over {what}", lasting=True)
+
+
 _CONNECT_ADVICE = {
     "28P01": "check user and password",
     "28000": "check pg_hba.conf and the user",

@@ -1,14 +1,17 @@
 """What became of a COMMIT whose answer was lost.
 
 First the fence: the old backend may live on, hold locks and still commit, so it is ended before
-anything is asked. Then the ledger answers, or the transaction's status; the status is believed
+anything is asked; through a pooler it may serve somebody else by now, so the transaction's end is
+waited for instead. Then the ledger answers, or the transaction's status; the status is believed
 only with proof that the server has not gone through recovery since, because transaction ids whose
 WAL was not flushed are handed out again (design.md, "Facts").
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import time
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from batchbench.drivers import Session
@@ -26,7 +29,7 @@ _EVIDENCE = """concat_ws('|', pg_catalog.pg_postmaster_start_time(),
     ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END)"""
 
 _BACKEND_SQL = """
-SELECT pid::text, backend_start::text, pg_catalog.current_setting('synchronous_commit'), {}
+SELECT pid::text, backend_start::text, pg_catalog.current_setting('synchronous_commit'), {}, {}
 FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()
 """
 
@@ -41,6 +44,11 @@ SELECT pid::text FROM pg_catalog.pg_stat_activity
 WHERE pid = $1::text::int4 AND backend_start::text = $2::text
 """
 
+
+_XID_SQL = "pg_catalog.pg_current_xact_id()::text"
+_STATUS_SQL = "SELECT pg_catalog.pg_xact_status($1::text::xid8)"
+_STATUS_EVERY_S = 0.05
+_IN_THE_FUTURE = "22023"  # an id that this server has not given out, or not any more
 
 _WAIT_SQL = """
 SELECT coalesce(wait_event_type || ' ' || wait_event, 'nothing')
@@ -60,40 +68,75 @@ class Fate(StrEnum):
 class Backend:
     """A server process, and what the server showed of itself when the session began.
 
+    pid: "" where it may serve others, and must not be ended.
     commit_mode: its synchronous_commit.
     evidence: differs after any recovery; "" where this role may not see enough to tell.
+    xid: of the transaction in which it was seen, where that was asked for.
     """
 
     pid: str
     started_at: str
     commit_mode: str
     evidence: str
+    xid: str = ""
 
 
 async def look(session: Session) -> Backend:
-    """Who serves this session, and the evidence."""
+    """Who serves this session, and the evidence. Not in a transaction."""
     try:
-        rows = await session.fetch(_BACKEND_SQL.format(_EVIDENCE))
+        return await _look(session, _EVIDENCE, "''")
     except WriteError as error:
         if error.fate_unknown:
             raise
         await session.rollback()
-        rows = await session.fetch(_BACKEND_SQL.format("''"))
-    return Backend(*(value or "" for value in rows[0]))
+        return await _look(session, "''", "''")
+
+
+async def look_inside(session: Session, before: Backend) -> Backend:
+    """The same for the open transaction, with its id. before: what `look` saw."""
+    return await _look(session, _EVIDENCE if before.evidence else "''", _XID_SQL)
+
+
+async def _look(session: Session, evidence: str, xid: str) -> Backend:
+    rows = await session.fetch(_BACKEND_SQL.format(evidence, xid))
+    backend = Backend(*(value or "" for value in rows[0]))
+    return backend if session.owns_backend else replace(backend, pid="")
 
 
 async def fence(session: Session, backend: Backend) -> bool:
-    """End a backend that may live on. True once it is gone."""
+    """See to it that a backend's transaction has ended, by ending the backend where it is ours.
+    True once that is sure.
+    """
+    if not backend.pid:
+        return await _ended(session, backend.xid)
     await session.fetch(_FENCE_SQL, backend.pid, backend.started_at, str(_FENCE_MS))
     return not await session.fetch(_ALIVE_SQL, backend.pid, backend.started_at)
 
 
-async def transaction_status(session: Session, xid: str, before: Backend) -> Fate:
-    """The fate of a transaction whose backend is gone, by pg_xact_status.
-
-    before: as seen before the transaction began.
+async def _ended(session: Session, xid: str) -> bool:
+    """Wait for the end of a transaction. After a recovery its id may be another's: then too it
+    has ended, and at worst the other's end is waited for.
     """
-    status = (await session.fetch("SELECT pg_catalog.pg_xact_status($1::text::xid8)", xid))[0][0]
+    deadline = time.monotonic() + _FENCE_MS / 1e3
+    while xid and time.monotonic() < deadline:
+        try:
+            status = (await session.fetch(_STATUS_SQL, xid))[0][0]
+        except WriteError as error:
+            if error.sqlstate != _IN_THE_FUTURE:
+                raise
+            return True
+        if status != "in progress":
+            return True
+        await asyncio.sleep(_STATUS_EVERY_S)
+    return False
+
+
+async def transaction_status(session: Session, xid: str, before: Backend) -> Fate:
+    """The fate of a transaction that has ended, by pg_xact_status.
+
+    before: as seen before the transaction began, or at its beginning.
+    """
+    status = (await session.fetch(_STATUS_SQL, xid))[0][0]
     if not before.evidence or (await look(session)).evidence != before.evidence:
         return Fate.UNKNOWN
     if status == "committed":

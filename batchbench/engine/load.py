@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from batchbench.accounting import LoadResult
+from batchbench.config import Settings
 from batchbench.deadletter import DeadLetter
-from batchbench.drivers import Session, connect, read_table, within
+from batchbench.drivers import Session, read_table, within
+from batchbench.drivers.connector import Connector, Dsn, connector_for
 from batchbench.engine.accounts import Accounts
+from batchbench.engine.lent import inside_theirs, on_their_terms
 from batchbench.engine.plan import LoadOptions, LoadPlan, order_notice, plan_table
 from batchbench.engine.run import Run, Spans
 from batchbench.engine.surroundings import Surroundings
@@ -71,22 +74,45 @@ async def read_writable(session: Session, name: TableName) -> Table:
 async def load(
     source: Source,
     tables: Mapping[str | None, TableName],
-    dsn: str,
-    options: LoadOptions,
+    dsn: Dsn | None = None,
+    options: LoadOptions | None = None,
     *,
+    connection: object = None,
     resume: str | None = None,
     on_event: Listener | None = None,
 ) -> LoadResult:
     """Load every row of a source; see `LoadOptions` for transactions, rejects and retries.
 
+    dsn: a connection string, or a function (async or not) that gives one and is asked at every
+    connect.
+    connection: instead of a dsn, a connection or pool of asyncpg or psycopg, or SQLAlchemy's
+    connection over one of them. It is not to be used for anything else meanwhile, its settings,
+    codecs and row factory are afterwards what they were, and no statement or temporary table stays.
+    - A connection in an open transaction: the rows become part of it, written by one writer between
+      savepoints; it is neither committed nor rolled back here. "committed" then means written in
+      it. That it is committed, durably (`durability` is not for us to set), and that a COMMIT whose
+      answer was lost is not taken for a failure, is the caller's: there is no ledger and no resume.
+      So are constraints that wait for the COMMIT. Where the load raises, the chunks before are
+      still in the transaction, unless `transaction="batch"`. A psycopg connection that is not in
+      autocommit, and SQLAlchemy's, are always in a transaction, as with their own statements.
+    - A connection in none, or a pool: transactions are ours, with all that is promised elsewhere,
+      but a single connection that breaks cannot be opened again: the load stops there, and a COMMIT
+      whose answer was lost is `unknown`. A pool has as many writers as it has connections at most.
     resume: the id of an earlier load of the same source, to go on with; its counts are in the
     result. Needs the ledger.
     Raises ConfigError, InputError, TableError, ServerError or WriteError where nothing was sent
     yet, LoadError after that. On cancellation the chunks in flight are finished first.
     """
-    session = await connect(options.driver_name, dsn)
+    options = options or LoadOptions(settings=Settings())
+    connector = await connector_for(dsn, connection, options.driver_name, options.pooler_name)
+    options = on_their_terms(options, connector)
+    session = await connector.open()
     try:
-        preparing = _prepare(session, source, tables, dsn, options, resume, on_event or _ignore)
+        if session.nested:
+            options = inside_theirs(options, resume)
+        preparing = _prepare(
+            session, source, tables, connector, options, resume, on_event or _ignore
+        )
         run = await within(session, options.wait_limit_s, preparing)
     except BaseException:
         await session.close()
@@ -108,7 +134,7 @@ async def _prepare(
     session: Session,
     source: Source,
     tables: Mapping[str | None, TableName],
-    dsn: str,
+    connector: Connector,
     options: LoadOptions,
     resume: str | None,
     emit: Listener,
@@ -143,7 +169,7 @@ async def _prepare(
         _check_dead_letter(parts, result, dead_letter)
     surroundings = Surroundings(
         plan=plan,
-        dsn=dsn,
+        connector=connector,
         load_id=load_id,
         accounts=accounts,
         emit=emit,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from batchbench.batch import PythonRow
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
-from batchbench.drivers import CAPABILITIES
+from batchbench.drivers import CAPABILITIES, Pooler
 from batchbench.engine.keys import Hashes, by_bytes, hashable_columns, key_hashes
 from batchbench.engine.policies import Policies, apply
 from batchbench.engine.upserts import check_key, check_upsert, implied_conflict, returning_of
@@ -58,6 +58,7 @@ class LoadOptions:
     dead_letter: the file for them; None: rejects.ndjson in the load's folder.
     exactly_once: how a COMMIT whose answer was lost is settled; "auto": the ledger where the role
     may have one, else the transaction's status.
+    pooler: what stands before the server; see `batchbench.drivers.Pooler`.
     durability: "full" switches synchronous_commit on whatever server or role say.
     wait_limit_s: a statement that takes longer has its connection cut, and counts as lost.
     """
@@ -83,6 +84,7 @@ class LoadOptions:
     exactly_once: Literal["auto", "ledger", "status", "off"] = "auto"
     ledger_schema: str = DEFAULT_SCHEMA
     durability: Literal["full", "relaxed"] = "full"
+    pooler: Pooler | None = None
     wait_limit_s: float = 120.0
 
     def __post_init__(self) -> None:
@@ -122,6 +124,11 @@ class LoadOptions:
     def driver_name(self) -> str:
         """The driver in use."""
         return self.driver or self.settings.driver or DEFAULT_DRIVER
+
+    @property
+    def pooler_name(self) -> Pooler:
+        """What stands before the server, "auto" included."""
+        return self.pooler or self.settings.pooler
 
     @property
     def strategy_name(self) -> str:

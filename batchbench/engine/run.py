@@ -268,8 +268,13 @@ class Run:
         session = self._writers[0].idle_session
         if session is not None:
             # That it still answers proves that the server has not gone through recovery since.
+            # Through a pooler another server may have taken over behind it: that is asked.
             try:
-                await self._enter_end(ledger, session, self._writers[0].last_evidence)
+                evidence = self._writers[0].last_evidence
+                if not session.owns_backend:
+                    seen = await within(session, self._options.wait_limit_s, look(session))
+                    evidence = seen.evidence
+                await self._enter_end(ledger, session, evidence)
                 return
             except WriteError as error:
                 if not error.fate_unknown:

@@ -7,7 +7,8 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from batchbench.drivers import Session, connect
+from batchbench.drivers import Session
+from batchbench.drivers.connector import Connector
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadPlan
@@ -23,7 +24,7 @@ class Surroundings:
     """What all writers of a load share. ledger: None where there is none."""
 
     plan: LoadPlan
-    dsn: str = field(repr=False)
+    connector: Connector
     load_id: str
     accounts: Accounts
     emit: Listener
@@ -53,7 +54,7 @@ async def reconnect(surroundings: Surroundings) -> Session:
     deadline = time.monotonic() + policy.reconnect_s
     while True:
         try:
-            return await connect(surroundings.plan.options.driver_name, surroundings.dsn)
+            return await surroundings.connector.open()
         except ServerError as error:
             attempt += 1
             delay_s = policy.delay_s(attempt, surroundings.rng)

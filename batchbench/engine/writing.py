@@ -14,10 +14,18 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from batchbench.drivers import Session, connect, read_table, within
+from batchbench.drivers import Session, read_table, within
 from batchbench.engine.accounts import Span
 from batchbench.engine.chunks import Chunk
-from batchbench.engine.fate import Backend, Fate, fence, look, transaction_status, wait_event
+from batchbench.engine.fate import (
+    Backend,
+    Fate,
+    fence,
+    look,
+    look_inside,
+    transaction_status,
+    wait_event,
+)
 from batchbench.engine.plan import ShapePlan
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
@@ -38,8 +46,14 @@ _SLOW_COMMIT_S = 5.0
 _FOREIGN_KEY = "23503"
 _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
+_PROTOCOL = "08P01"
 _SAVEPOINT = "batchbench_span"
 _WEAK_MODES = ("off", "local", "remote_write")
+_ASK_CONSTRAINTS_SQL = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; "
+_STRONG_SQL = (
+    "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) WHERE"
+    f" pg_catalog.current_setting('synchronous_commit') IN {_WEAK_MODES}"
+)
 
 
 class ChunkWriter:
@@ -162,7 +176,7 @@ class ChunkWriter:
             self._at_savepoint = True
         plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.shape.chunk_rows
         self.sent = True
-        alone = self._chunks_together == 1 and not self._uses_savepoints
+        alone = not (self._chunks_together > 1 or self._uses_savepoints or session.nested)
         written = await self._within(plan.write(session, payload, full=full, alone=alone))
         if not 0 <= written.row_count <= span.row_count:  # the accounts would be wrong
             raise BatchbenchError(
@@ -170,12 +184,8 @@ class ChunkWriter:
                 f" {span.row_count:,}; nothing of this transaction was committed"
             )
         if self._uses_savepoints:  # a constraint that waits for the COMMIT would fail all spans
-            await self._within(
-                session.run(
-                    "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;"
-                    f" RELEASE SAVEPOINT {_SAVEPOINT}"
-                )
-            )
+            asked = "" if session.nested else _ASK_CONSTRAINTS_SQL  # theirs may wait for more
+            await self._within(session.run(f"{asked}RELEASE SAVEPOINT {_SAVEPOINT}"))
             self._at_savepoint = False
         self._written += written.row_count
         self._s.accounts.wrote(span, written)
@@ -203,7 +213,12 @@ class ChunkWriter:
             self._has_turn = True
         await self._within(session.begin(self._begin_sql))
         self._in_transaction = True
-        if self._s.asks_status:
+        if session.nested:
+            return
+        if not session.owns_backend and self._last_seen is not None:
+            self._see(await self._within(look_inside(session, self._last_seen)))
+            self._xid = self._last_seen.xid
+        elif self._s.asks_status:
             rows = await self._within(session.fetch("SELECT pg_catalog.pg_current_xact_id()::text"))
             self._xid = rows[0][0] or ""
 
@@ -221,7 +236,7 @@ class ChunkWriter:
         try:
             await self._within(self._session.commit("; ".join(records)))
         except WriteError as error:
-            if not error.fate_unknown:
+            if not error.fate_unknown or self._session.nested:
                 raise
             if await self._lost_commit() is Fate.ABORTED:
                 raise
@@ -239,10 +254,11 @@ class ChunkWriter:
     async def _say_what_it_waits_for(self) -> None:
         """A COMMIT that takes long may wait for a synchronous standby that is not there."""
         await asyncio.sleep(min(_SLOW_COMMIT_S, self._options.wait_limit_s / 2))
-        if self._backend is None:
+        lent = self._s.connector.session_limit is not None
+        if lent or self._backend is None or not self._backend.pid:
             return
         try:
-            session = await connect(self._options.driver_name, self._s.dsn)
+            session = await self._s.connector.open()
             try:
                 event = await within(session, _SLOW_COMMIT_S, wait_event(session, self._backend))
             finally:
@@ -308,7 +324,9 @@ class ChunkWriter:
             if self._options.transaction == "batch" and self._parts:
                 raise error
             lost = self._replay
-            await self._reset(broken=error.fate_unknown)
+            # A connection that is not ours is asked first whether it is broken.
+            ours = self._session is None or self._session.keeps_state
+            await self._reset(broken=error.fate_unknown and ours)
         match failure:
             case Failure.ROW if todo and self._options.skips_rejects:
                 await self._narrow(error, todo, last_chance=last_chance)
@@ -331,6 +349,8 @@ class ChunkWriter:
     def _failure(self, error: WriteError, todo: deque[Span]) -> Failure:
         if self._s.ledger is not None and self._s.ledger.owns(error):
             return Failure.FATAL
+        if error.sqlstate == _PROTOCOL and self._session and not self._session.owns_backend:
+            return Failure.TRANSIENT  # PgBouncer's word for a server connection that broke
         single = bool(todo) and todo[0].row_count == 1
         if error.sqlstate == _ROW_TOO_BIG and single:  # of an index row
             return Failure.ROW
@@ -389,7 +409,8 @@ class ChunkWriter:
     async def _check_table(self, error: WriteError, spans: list[Span]) -> None:
         """Forget prepared statements and read the tables again, once."""
         self._stale = True
-        await self._drop()
+        if self._session is not None and self._session.keeps_state:
+            await self._drop()
         session = await self._connected()
         for planned in {span.chunk.shape.table for span in spans}:
             if await self._within(read_table(session, planned.name)) != planned:
@@ -426,17 +447,22 @@ class ChunkWriter:
 
     async def _introduce(self, session: Session) -> None:
         """See who serves us, whether the server went through recovery, how it commits."""
-        before, self._backend = self._last_seen, await self._within(look(session))
-        self._last_seen = self._backend
-        if before is not None and before.evidence != self._backend.evidence:
-            self.recovered = True
+        seen = await self._within(look(session))
+        self._see(seen)
         settings = []
-        weak = self._backend.commit_mode in _WEAK_MODES
-        if self._options.durability == "full" and weak:
-            settings.append("SET LOCAL synchronous_commit = on")
+        # Through a pooler the next transaction may be another's to serve, set otherwise.
+        weak = seen.commit_mode in _WEAK_MODES or not session.owns_backend
+        if self._options.durability == "full" and weak and not session.nested:
+            settings.append(_STRONG_SQL)
         if self._s.ledger is not None:
             settings.append(self._s.ledger.hold_sql(self._s.load_id))
         self._begin_sql = "; ".join(settings)
+
+    def _see(self, backend: Backend) -> None:
+        before, self._last_seen = self._last_seen, backend
+        self._backend = backend
+        if before is not None and before.evidence != backend.evidence:
+            self.recovered = True
 
     async def _reset(self, *, broken: bool) -> None:
         """Roll back; a connection that is broken, or breaks at it, is given up."""
@@ -459,6 +485,9 @@ class ChunkWriter:
         if session is not None:
             session.abort()
             await session.close()
+            if session.nested:  # all of their transaction is gone with the connection
+                self._s.accounts.gone(self._s.accounts.acknowledged)
+                self._s.accounts.acknowledged.clear()
 
     async def _within(self, step: Awaitable[T]) -> T:
         """Await an answer of the session, for as long as the options allow."""

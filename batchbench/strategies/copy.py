@@ -85,7 +85,9 @@ class CopyPlan:
 
 @dataclass(frozen=True, slots=True)
 class StagedCopyPlan:
-    """See `batchbench.strategies.ChunkPlan`. One temporary table a session and target."""
+    """See `batchbench.strategies.ChunkPlan`. One temporary table a session and target; where the
+    session keeps no state, one a transaction.
+    """
 
     target: Target
 
@@ -109,9 +111,13 @@ class StagedCopyPlan:
         return table_guard(self.target)
 
     async def prepare(self, session: Session) -> None:
+        if session.keeps_state:
+            await self._create(session, "DELETE ROWS")
+
+    async def _create(self, session: Session, on_commit: str) -> None:
         await session.run(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {quote(self.stage.table)}"
-            f" ON COMMIT DELETE ROWS AS SELECT {self._names} FROM {self.target.table.sql}"
+            f" ON COMMIT {on_commit} AS SELECT {self._names} FROM {self.target.table.sql}"
             " WITH NO DATA"
         )
 
@@ -169,4 +175,6 @@ class StagedCopyPlan:
 
     async def fill(self, session: Session, payload: Payload) -> None:
         """COPY a chunk into the temporary table."""
+        if not session.keeps_state:
+            await self._create(session, "DROP")
         await copy_into(self.stage, self.target, session, payload)

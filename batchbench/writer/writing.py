@@ -14,8 +14,11 @@ import pyarrow as pa
 
 from batchbench.accounting import LoadResult
 from batchbench.config import Settings
-from batchbench.drivers import Session, connect, within
+from batchbench.drivers import Session, within
+from batchbench.drivers.connector import Connector, connector_for
+from batchbench.drivers.lending import LentPool
 from batchbench.engine.lanes import Lanes
+from batchbench.engine.lent import on_their_terms
 from batchbench.engine.load import choose_ledger, read_writable
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan, TablePlan, plan_table
@@ -69,6 +72,7 @@ class Writer:
     One writer serves one table, by one connection each of `options.writers`. Rows of one `add` may
     be written by several statements, those of several by one; a bad row never fails another. A
     ticket is settled when its rows are committed: nothing is acknowledged that is not.
+    dsn: as `batchbench.engine.load` takes it, or a pool of asyncpg or psycopg.
     when_full: what `add` does while the memory limit is reached.
     returning: columns of each committed row, such as an id that the server made, for the outcome;
         they are matched to the rows by a unique key that the rows bring, never by their order.
@@ -80,7 +84,7 @@ class Writer:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Any,
         table: str | TableName,
         options: LoadOptions | None = None,
         *,
@@ -108,6 +112,7 @@ class Writer:
         self._timers: dict[Columns, asyncio.TimerHandle] = {}
         self._state: Literal["new", "open", "closed"] = "new"
         self._next_row = 1
+        self._connector: Connector
         self._plan: TablePlan
         self._s: Surroundings
         self._accounts: TicketAccounts
@@ -128,7 +133,14 @@ class Writer:
 
     async def open(self) -> None:
         """Connect and read the table. Raises ConfigError, TableError, ServerError, WriteError."""
-        session = await connect(self._options.driver_name, self._dsn)
+        options = self._options
+        self._connector = await connector_for(
+            self._dsn, None, options.driver_name, options.pooler_name
+        )
+        if self._connector.session_limit is not None and not isinstance(self._connector, LentPool):
+            raise ConfigError("a writer goes on for long: give it a pool, not a connection")
+        self._options = on_their_terms(options, self._connector)
+        session = await self._connector.open()
         try:
             preparing = self._prepare(session)
             await within(session, self._options.wait_limit_s, preparing)
@@ -152,7 +164,7 @@ class Writer:
         self._accounts = TicketAccounts(LoadResult(load_id), options, self._emit)
         self._s = Surroundings(
             plan=plan,
-            dsn=self._dsn,
+            connector=self._connector,
             load_id=load_id,
             accounts=self._accounts,
             emit=self._emit,
