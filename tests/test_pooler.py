@@ -96,6 +96,21 @@ async def test_several_server_connections(
     assert left_behind(wide, 3) == [CLEAN] * 3
 
 
+async def test_that_it_is_said(pgbouncer: PgBouncer) -> None:
+    execute(pgbouncer.direct_dsn, TABLE)
+    told: list[str] = []
+
+    async def load_by(dsn: str, first: int) -> None:
+        rows = open_source(numbered(1, first))
+        into = {None: parse_table_name("t")}
+        await load(rows, into, dsn, options(), on_event=lambda event: told.append(str(event)))
+
+    await load_by(pgbouncer.direct_dsn, 1)
+    assert not [text for text in told if "pooler" in text]
+    await load_by(pgbouncer.dsn, 2)
+    assert len([text for text in told if "through a pooler: each transaction" in text]) == 1
+
+
 @both
 async def test_a_bad_row_and_a_service(wide: PgBouncer, driver: str) -> None:
     prepare(wide)

@@ -52,6 +52,11 @@ async def plan_load(
         plans[None].shape(schema, source.name)
     if options.writers < (options.parallelism or options.settings.writers):
         plan = plan.noting("one writer: " + options.one_writer_reason)
+    if not session.owns_backend and not session.keeps_state:
+        plan = plan.noting(
+            "through a pooler: each transaction sets, prepares, stages for itself (where it is in"
+            " session mode, --pooler session saves that)"
+        )
     for table_plan in plans.values():
         plan = plan.noting(*table_notices(table_plan.table))
         sequences = await sequences_left(session, table_plan.table)
