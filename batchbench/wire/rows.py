@@ -45,7 +45,7 @@ _DUMPERS = {
     "jsonb": 3802,
 }
 
-# kind -> the Python types that go in unchanged; the other dumpers refuse what is not theirs.
+# kind -> the Python types that go in unchanged; a uuid's dumper refuses what is not one itself.
 _TAKEN: dict[str, frozenset[type]] = {
     "int2": frozenset({int, _NONE}),
     "int4": frozenset({int, _NONE}),
@@ -58,6 +58,7 @@ _TAKEN: dict[str, frozenset[type]] = {
     "bytea": frozenset({bytes, _NONE}),
     "jsonb": frozenset({str, _NONE}),
 }
+_TEXTS = ("text", "varchar")
 _REFUSED = (TypeError, ValueError, AttributeError, OverflowError)  # by a dumper
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
 
@@ -73,7 +74,7 @@ class RowEncoder:
         return all(
             _fits(kind, list(map(itemgetter(i), rows)))
             for i, kind in enumerate(self.kinds)
-            if kind in _TAKEN
+            if kind != "uuid"
         )
 
     def pieces(self, rows: Sequence[PythonRow]) -> Iterator[bytearray]:
@@ -143,6 +144,8 @@ def row_encoder(types: Sequence[PgType]) -> RowEncoder | None:
 
 
 def _fits(kind: str, values: list[Any]) -> bool:
+    if kind in _TEXTS:
+        return _is_text(values)
     found = set(map(type, values))
     if not found <= _TAKEN[kind]:
         return False
@@ -160,6 +163,16 @@ def _known_psycopg() -> _Psycopg:
     if found is None:
         raise AssertionError("there is an encoder only where psycopg has dumpers in C")
     return found
+
+
+def _is_text(values: list[Any]) -> bool:
+    """Whether all are text that PostgreSQL can hold."""
+    try:
+        joined = "".join([value for value in values if value is not None])
+        joined.encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return "\0" not in joined
 
 
 def _unfit(error: Exception) -> WriteError:
