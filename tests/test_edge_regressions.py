@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from batchbench.engine import load
 from batchbench.errors import InputError
-from batchbench.sources import ndjson, open_source
+from batchbench.sources import json_array, ndjson, open_source
 from batchbench.sources import rows as row_sources
-from tests.fixtures.loading import COMBINATIONS, execute, load_rows, query
+from batchbench.table import TableName
+from tests.fixtures.loading import COMBINATIONS, execute, load_rows, options, query
 from tests.test_casts import column
 from tests.test_casts_values import check, text
 
@@ -227,3 +231,50 @@ def test_an_hour_alone_is_no_time() -> None:
     check(text("2024-01-01 10", "2000-01-01 00:00"), column("timestamp"), [{"22007"}, 0])
     zoned = text("2024-01-01 10Z", "2024-01-01 10+00:00", "2000-01-01 00:00Z", None)
     check(zoned, column("timestamptz"), [{"22007"}, {"22007"}, 0, None])
+
+
+_HALVES = {
+    "rows": [{"id": 1, "v": "good"}, {"id": 2, "v": "half \ud800"}, {"id": 3, "v": "😀"}],
+    "ndjson": b'{"id":1,"v":"good"}\n{"id":2,"v":"half \\ud800"}\n{"id":3,"v":"\\ud83d\\ude00"}\n',
+    "json": b'[{"id":1,"v":"good"},{"id":2,"v":"half \\ud800"},{"id":3,"v":"\\ud83d\\ude00"}]',
+}
+
+
+@pytest.mark.parametrize("kind", _HALVES)
+async def test_half_a_surrogate_pair_costs_its_own_row_only(
+    dsn18: str, kind: str, tmp_path: Path
+) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4, v text)")
+    data = _HALVES[kind]
+    source = open_source(io.BytesIO(data) if isinstance(data, bytes) else data)
+    dead_letter = tmp_path / "rejects.ndjson"
+    result = await load(source, {None: TableName("t")}, dsn18, options(dead_letter=dead_letter))
+    assert (result.total.committed, result.total.rejected) == (2, 1)
+    assert query(dsn18, "SELECT * FROM t ORDER BY id") == [(1, "good"), (3, "😀")]
+    record = json.loads(dead_letter.read_text())
+    assert (record["row_number"], record["sqlstate"], record["column"]) == (2, "22021", "v")
+    assert "half a surrogate pair" in record["reason"]
+    assert record["row"] == {"id": 2, "v": "half \\ud800"}
+
+
+def test_an_escape_cut_in_two_by_a_block_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_array, "BLOCK_BYTES", 256)  # read on in single bytes
+    text = "[" + ",".join('{"v":"%s\\ud83d\\ude00\\\\ud800"}' % ("x" * n) for n in range(60)) + "]"
+    rows = next(open_source(io.BytesIO(text.encode())).batches(100, BIG)).columns["v"].to_pylist()
+    assert rows == ["x" * n + "😀\\ud800" for n in range(60)]
+
+
+async def test_the_end_of_a_day_is_shown_as_it_is(dsn18: str, tmp_path: Path) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4 CHECK (id > 0), v time, w time[])")
+    day = 86_400_000_000
+    times = pa.table(
+        {
+            "id": pa.array([0], pa.int32()),
+            "v": pa.array([day], pa.time64("us")),
+            "w": pa.array([[day, None]], pa.list_(pa.time64("us"))),
+        }
+    )
+    dead_letter = tmp_path / "rejects.ndjson"
+    await load_rows(dsn18, times, dead_letter=dead_letter)
+    row = json.loads(dead_letter.read_text())["row"]
+    assert row == {"id": 0, "v": "24:00:00", "w": ["24:00:00", None]}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchbench.casts.outcome import (
+    HALF_A_PAIR,
     CastOptions,
     Converted,
     Fault,
@@ -109,7 +110,7 @@ def _json_elements(text: str) -> list[str | None]:
         elements = _JSON_ELEMENTS(text)
         "".join(e for e in elements if isinstance(e, str)).encode()
     except UnicodeEncodeError as error:
-        raise UnfitError("22021", "half a surrogate pair is no character") from error
+        raise UnfitError("22021", HALF_A_PAIR) from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise UnfitError(
             "22P02", "an array with bounds of its own; only {...} is supported"

@@ -17,6 +17,8 @@ from batchbench.table import Column
 
 Mask = NDArray[np.bool_]
 
+HALF_A_PAIR = "half a surrogate pair is no character"
+
 
 class Exactness(StrEnum):
     """Whether rows can fail.

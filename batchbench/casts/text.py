@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchbench.casts.outcome import (
+    HALF_A_PAIR,
     CastOptions,
     Converted,
     Kernel,
@@ -51,9 +52,17 @@ def readable(values: pa.Array) -> Converted:
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise UnfitError("22021", "not valid UTF-8") from error
+            raise UnfitError("22021", _why_unreadable(value)) from error
 
     return salvage(raw, lambda part: part.cast(values.type), each(slow, values.type))
+
+
+def _why_unreadable(value: bytes) -> str:
+    try:
+        value.decode(errors="surrogatepass")
+    except UnicodeDecodeError:
+        return "not valid UTF-8"
+    return HALF_A_PAIR
 
 
 def from_text(plan: Plan) -> Plan:

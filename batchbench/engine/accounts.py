@@ -23,6 +23,9 @@ from batchbench.events import Listener, RowsRejected
 from batchbench.ledger import Part
 from batchbench.strategies import Written
 
+_DAY_S = 86_400
+_END_OF_DAY = "24:00:00"
+
 
 class TooManyRejectsError(BatchbenchError):
     """More rows were rejected than --max-rejects allows, or any where none may be."""
@@ -183,11 +186,19 @@ def _of_error(span: Span, error: WriteError) -> Rejection:
 
 
 def _plain(value: pa.Scalar) -> Any:
-    """A value as Python has it, else (a year past 9999, no UTF-8) as text, element by element."""
+    """A value as Python has it, else (a year past 9999, no UTF-8, the end of a day) as text,
+    element by element.
+    """
+    kind = value.type
+    if pa.types.is_time(kind):
+        return _END_OF_DAY if _is_end_of_day(value) else value.as_py()
     try:
-        return value.as_py()
+        if not _has_times(kind):
+            return value.as_py()
     except (OverflowError, ValueError):
-        kind = value.type
+        pass
+    if not value.is_valid:
+        return None
     if pa.types.is_dictionary(kind):
         return _plain(value.value)
     if pa.types.is_struct(kind):
@@ -195,8 +206,27 @@ def _plain(value: pa.Scalar) -> Any:
     if pa.types.is_nested(kind):
         return [_plain(element) for element in value.values]
     if isinstance(value, pa.StringScalar):  # also large ones and views
-        return value.as_buffer().to_pybytes().decode(errors="backslashreplace")
+        return _shown(value.as_buffer().to_pybytes())
     return str(value.cast(pa.string()))
+
+
+def _has_times(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_time(kind.value_type))
+
+
+def _is_end_of_day(value: pa.Scalar) -> bool:
+    """24:00, which Python's time has no place for: pyarrow makes 00:00 of it."""
+    end = pa.scalar(_DAY_S, pa.int64()).cast(pa.duration("s")).cast(pa.duration(value.type.unit))
+    return bool(value.is_valid and value.value == end.value)
+
+
+def _shown(raw: bytes) -> str:
+    """Text that is no UTF-8, with what is none as Python would escape it."""
+    try:
+        halves = raw.decode(errors="surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode(errors="backslashreplace")
+    return halves.encode(errors="backslashreplace").decode()
 
 
 def _row(chunk: Chunk, position: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from batchbench.sources.scalars import (
     json_text,
     number_text,
     scalars,
+    texts,
 )
 
 JSON_METADATA = {b"batchbench.type": b"json"}
@@ -129,8 +130,8 @@ def _list_column(name: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
 
 
 def _json_column(name: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
-    texts = [None if v is None else _document(v) for v in values]
-    return pa.field(name, pa.string(), metadata=JSON_METADATA), pa.array(texts, pa.string())
+    documents = [None if v is None else _document(v) for v in values]
+    return pa.field(name, pa.string(), metadata=JSON_METADATA), texts(documents)
 
 
 _DIGITS = re.compile(r'"\\u0000digits:([^"]+)"')

@@ -1,4 +1,4 @@
-"""NDJSON (one object a line) and JSON arrays of objects.
+"""NDJSON: one object a line.
 
 Types follow JSON: integers are int64, numbers with a point or exponent float64, strings text (no
 guessing of dates). Numbers that these cannot hold exactly become decimals, or text beyond that.
@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-import ijson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -33,8 +32,6 @@ BLOCK_BYTES = 1 << 20
 LINE_BYTES = 256 << 20
 """The longest line that is read; a longer one is no NDJSON."""
 
-ARRAY_ROWS = 5_000
-_END = object()
 # Over 16 digits, whole beyond 2**53 by its exponent, or beyond float64: pyarrow makes 0 of 1e-400.
 _LOSABLE_NUMBER = re.compile(rb"[0-9.]{17,}|[eE]\+?[0-9]{2}|[eE]-[0-9]{3}")
 _INT_DIGITS = 4_300  # Python reads no longer int
@@ -198,10 +195,10 @@ def _beyond_float(values: pa.ChunkedArray) -> bool:
 
 
 def _exact_float(text: str) -> float | Decimal:
-    return _nearest(Decimal(text))
+    return nearest(Decimal(text))
 
 
-def _nearest(exact: Decimal) -> float | Decimal:
+def nearest(exact: Decimal) -> float | Decimal:
     """The float that says the same, as its digits and, where it is a whole number, by its value."""
     number = float(exact)
     same = Decimal(repr(number)) == exact
@@ -229,88 +226,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _json_name(value: object) -> str:
     names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
-
-
-class JsonArraySource(OneTable):
-    """One JSON array of objects, read as a stream."""
-
-    schema_kind: SchemaKind = "observed"
-
-    def __init__(self, data: Bytes) -> None:
-        self._data = data
-        self.name = data.name
-        self.one_shot = data.one_shot
-        self._held: Iterator[pa.RecordBatch] | None = None
-        self._first: pa.RecordBatch | None = None
-
-    def schema(self) -> pa.Schema:
-        """Columns of the first rows; a one-shot source keeps them for `batches`."""
-        pieces = self._pieces()
-        first = next(pieces, None)
-        if self.one_shot:
-            self._held, self._first = pieces, first
-        return pa.schema([]) if first is None else first.schema
-
-    def fingerprint(self) -> str:
-        """Of the file's bytes."""
-        return self._data.fingerprint()
-
-    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
-        """See `Source.batches`."""
-        return located(self._all(), self.name, max_rows, max_bytes)
-
-    def _all(self) -> Iterator[pa.RecordBatch]:
-        pieces, first = self._held or self._pieces(), self._first
-        self._held = self._first = None
-        if first is not None:
-            yield first
-        yield from pieces
-
-    def _pieces(self) -> Iterator[pa.RecordBatch]:
-        known: _Fields = {}
-        rows: list[Mapping[str, Any]] = []
-        count = 0
-        for row in self._objects():
-            rows.append(row)
-            if len(rows) == ARRAY_ROWS:
-                columns = batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
-                known = remembered(known, columns.schema)
-                count += len(rows)
-                rows = []
-                yield columns
-        if rows:
-            yield batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
-
-    def _objects(self) -> Iterator[Mapping[str, Any]]:
-        count = 0
-        with self._data.open() as reader:
-            # no use_float: floats come as Decimal, so that lost digits are seen
-            items = ijson.items(reader, "item", buf_size=BLOCK_BYTES)
-            while True:
-                try:
-                    row = next(items, _END)
-                except (ijson.JSONError, ValueError):  # ints of too many digits, not UTF-8
-                    # from None: the parser's message quotes the text
-                    raise InputError(
-                        f"{self.name}: is not valid JSON after element {count:,}; the file may "
-                        "be cut off, get a complete copy or repair it"
-                    ) from None
-                if row is _END:
-                    return
-                count += 1
-                if not isinstance(row, dict):
-                    raise InputError(
-                        f"{self.name}: element {count:,} of the array is no object; each must be "
-                        "an object with the columns as keys"
-                    )
-                yield {key: _as_number(value) for key, value in row.items()}
-
-
-def _as_number(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return _nearest(value)
-    if isinstance(value, list):
-        return [_as_number(element) for element in value]
-    if isinstance(value, dict):
-        return {key: _as_number(element) for key, element in value.items()}
-    return value

@@ -16,7 +16,8 @@ from batchbench.sources.chain import ChainedSources
 from batchbench.sources.delimited import DelimitedSource
 from batchbench.sources.files import Bytes, FileBytes, StreamBytes
 from batchbench.sources.health import HealthOptions, HealthSource
-from batchbench.sources.ndjson import JsonArraySource, NdjsonSource
+from batchbench.sources.json_array import JsonArraySource
+from batchbench.sources.ndjson import NdjsonSource
 from batchbench.sources.parquet import PARQUET_MAGIC, ParquetSource
 from batchbench.sources.rows import ArrowSource, FrameSource, PythonSource
 from batchbench.sources.source import Source

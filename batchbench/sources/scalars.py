@@ -22,7 +22,7 @@ import pyarrow as pa
 
 JSON_SCALARS = {str, int, float, bool, Decimal}
 NUMBERS = {int, float, Decimal}
-_SINGLE = {bool, int, str, bytes, dt.date, Decimal}
+_SINGLE = {bool, int, bytes, dt.date, Decimal}
 _ADDRESSES = (
     ipaddress.IPv4Address,
     ipaddress.IPv6Address,
@@ -47,6 +47,8 @@ def scalars(values: list[Any], types: set[type]) -> pa.Array:
         return _uuids(values)
     if types <= NUMBERS:
         return _numbers(values, types)
+    if types == {str}:
+        return texts(values)
     if len(types) == 1 and types <= _SINGLE:
         return pa.array(values)
     if types <= JSON_SCALARS:
@@ -81,7 +83,18 @@ def json_text(value: Any) -> str:
 
 def as_text(values: list[Any], spell: Callable[[Any], str]) -> pa.Array:
     """Values and None as an array of text."""
-    return pa.array([None if v is None else spell(v) for v in values], pa.string())
+    return texts([None if v is None else spell(v) for v in values])
+
+
+def texts(values: list[str | None]) -> pa.Array:
+    """Text and None as an array of strings. Half a surrogate pair, which no UTF-8 has, becomes
+    bytes that the casts refuse, so that it costs its own row only.
+    """
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        raw = [None if v is None else v.encode(errors="surrogatepass") for v in values]
+        return pa.array(raw, pa.binary()).view(pa.string())
 
 
 # ------------------------------------------------------------------ numbers

@@ -1,0 +1,143 @@
+"""One JSON array of objects. Types as in `ndjson`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import ijson
+import pyarrow as pa
+
+from batchbench.batch import Batch
+from batchbench.errors import InputError
+from batchbench.sources.columns import batch_of_dicts
+from batchbench.sources.files import ByteReader, Bytes, OneWay
+from batchbench.sources.ndjson import BLOCK_BYTES, nearest, remembered
+from batchbench.sources.source import OneTable, SchemaKind, located
+
+ARRAY_ROWS = 5_000
+_END = object()
+
+# An escape in JSON text: a whole surrogate pair, half of one, or any other.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_ESCAPE_BYTES = 12
+_MARKED = re.compile("\0\ue000([0-9a-fA-F]{4})")
+
+
+class JsonArraySource(OneTable):
+    """One JSON array of objects, read as a stream."""
+
+    schema_kind: SchemaKind = "observed"
+
+    def __init__(self, data: Bytes) -> None:
+        self._data = data
+        self.name = data.name
+        self.one_shot = data.one_shot
+        self._held: Iterator[pa.RecordBatch] | None = None
+        self._first: pa.RecordBatch | None = None
+
+    def schema(self) -> pa.Schema:
+        """Columns of the first rows; a one-shot source keeps them for `batches`."""
+        pieces = self._pieces()
+        first = next(pieces, None)
+        if self.one_shot:
+            self._held, self._first = pieces, first
+        return pa.schema([]) if first is None else first.schema
+
+    def fingerprint(self) -> str:
+        """Of the file's bytes."""
+        return self._data.fingerprint()
+
+    def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        return located(self._all(), self.name, max_rows, max_bytes)
+
+    def _all(self) -> Iterator[pa.RecordBatch]:
+        pieces, first = self._held or self._pieces(), self._first
+        self._held = self._first = None
+        if first is not None:
+            yield first
+        yield from pieces
+
+    def _pieces(self) -> Iterator[pa.RecordBatch]:
+        known: dict[str, pa.Field] = {}
+        rows: list[Mapping[str, Any]] = []
+        count = 0
+        for row in self._objects():
+            rows.append(row)
+            if len(rows) == ARRAY_ROWS:
+                columns = batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
+                known = remembered(known, columns.schema)
+                count += len(rows)
+                rows = []
+                yield columns
+        if rows:
+            yield batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
+
+    def _objects(self) -> Iterator[Mapping[str, Any]]:
+        count = 0
+        with self._data.open() as reader:
+            # no use_float: floats come as Decimal, so that lost digits are seen
+            halves = _HalfPairs(reader)
+            items = ijson.items(halves, "item", buf_size=BLOCK_BYTES)
+            while True:
+                try:
+                    row = next(items, _END)
+                except (ijson.JSONError, ValueError):  # ints of too many digits, not UTF-8
+                    # from None: the parser's message quotes the text
+                    raise InputError(
+                        f"{self.name}: is not valid JSON after element {count:,}; the file may "
+                        "be cut off, get a complete copy or repair it"
+                    ) from None
+                if row is _END:
+                    return
+                count += 1
+                if not isinstance(row, dict):
+                    raise InputError(
+                        f"{self.name}: element {count:,} of the array is no object; each must be "
+                        "an object with the columns as keys"
+                    )
+                yield _exact(row, halves.seen)
+
+
+def _exact(value: Any, halves: bool) -> Any:
+    """Numbers as `ndjson` has them, and marked halves of surrogate pairs."""
+    if isinstance(value, Decimal):
+        return nearest(value)
+    if isinstance(value, list):
+        return [_exact(element, halves) for element in value]
+    if isinstance(value, dict):
+        return {key: _exact(element, halves) for key, element in value.items()}
+    if halves and isinstance(value, str):
+        return _MARKED.sub(lambda found: chr(int(found[1], 16)), value)
+    return value
+
+
+class _HalfPairs(OneWay):
+    """Passes JSON on with each half of a surrogate pair marked: the parser makes ? of them,
+    without an error. seen: whether there was any.
+    """
+
+    def __init__(self, reader: ByteReader) -> None:
+        self._reader = reader
+        self.seen = False
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._reader.read(size)
+        if b"\\ud" not in part and b"\\uD" not in part and b"\\" not in part[-_ESCAPE_BYTES:]:
+            return part
+        while b"\\" in part[-_ESCAPE_BYTES:] and (more := self._reader.read(BLOCK_BYTES >> 8)):
+            part += more  # no escape is cut in two
+        return _ESCAPE.sub(self._marked, part)
+
+    def _marked(self, found: re.Match[bytes]) -> bytes:
+        if found[1] is None:
+            return found[0]
+        self.seen = True
+        return rb"\u0000\ue000" + found[1]
