@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchbench.errors import TableError
@@ -72,17 +72,29 @@ def parse_table_name(text: str) -> TableName:
     return TableName(parts[-1], parts[0] if len(parts) == 2 else None)
 
 
+ENCODED = frozenset(
+    {
+        *("bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric"),
+        *("text", "varchar", "bpchar", "name", "xml", "enum", "json", "jsonb", "bytea", "uuid"),
+        *("date", "time", "timestamp", "timestamptz", "interval", "inet", "cidr", "macaddr"),
+    }
+)
+"""Kinds of scalars that have an encoder of ours."""
+
+BY_INPUT = "input"
+"""The kind of all other types."""
+
+
 @dataclass(frozen=True, slots=True)
 class PgType:
-    """A column's type as it goes over the wire.
+    """A column's type, and how its values go over the wire.
 
     name: the base type's catalogue name ("int4", "text"); a domain is resolved to its base.
     oid: its OID. array_oid: the OID of an array of it (0 where there is none).
     sql: quoted, schema-qualified, without a length: safe in a cast ("pg_catalog"."int4").
-    kind: what the encoders go by: `name` for built-in scalars, "enum" for enums, "text" for
-        citext, "array" for arrays.
+    kind: what the encoders go by: one of ENCODED (citext is "text"), "array", or BY_INPUT.
     labels: an enum's labels.
-    element: an array's element type.
+    element: an array's element type; a domain is resolved, but for its OID.
     """
 
     name: str
@@ -92,6 +104,19 @@ class PgType:
     kind: str
     labels: tuple[str, ...] = ()
     element: PgType | None = None
+
+    @property
+    def by_input(self) -> bool:
+        """Whether values go as text, for the type's own input function on the server to read."""
+        return self.kind == BY_INPUT
+
+    @property
+    def sent(self) -> PgType:
+        """What the values are on the wire: text where they go `by_input`."""
+        return TEXT if self.by_input else self
+
+
+TEXT = PgType("text", 25, 1009, '"pg_catalog"."text"', "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,7 +459,7 @@ def _pg_type(oid: int, types: dict[int, dict[str, Any]]) -> PgType:
     entry = types[oid]
     while entry["base"]:
         entry = types[entry["base"]]
-    element = _pg_type(entry["element"], types) if entry["element"] else None
+    element = _element(entry, types)
     return PgType(
         name=entry["name"],
         oid=entry["oid"],
@@ -446,12 +471,22 @@ def _pg_type(oid: int, types: dict[int, dict[str, Any]]) -> PgType:
     )
 
 
+def _element(entry: dict[str, Any], types: dict[int, dict[str, Any]]) -> PgType | None:
+    """An array's element type, as arrays name it on the wire. Not that of int2vector, whose arrays
+    are none that we could send.
+    """
+    oid = entry["element"]
+    if not oid or types[oid]["array"] != entry["oid"]:
+        return None
+    return replace(_pg_type(oid, types), oid=oid)
+
+
 def _kind(entry: dict[str, Any], element: PgType | None) -> str:
     if element is not None:
-        return "array"
+        return "array" if element.kind in ENCODED else BY_INPUT
     if entry["typtype"] == "e":
         return "enum"
     if entry["name"] == "citext":
         return "text"
-    builtin = entry["schema"] == "pg_catalog" and entry["typtype"] == "b"
-    return str(entry["name"]) if builtin else f"{entry['schema']}.{entry['name']}"
+    builtin = entry["schema"] == "pg_catalog" and entry["name"] in ENCODED
+    return str(entry["name"]) if builtin else BY_INPUT

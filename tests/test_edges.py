@@ -17,15 +17,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from batchbench.engine import load
-from batchbench.errors import TableError
 from batchbench.servers import Cluster
-from batchbench.sources import ndjson, open_source
+from batchbench.sources import ndjson
 from batchbench.sources import rows as row_sources
-from batchbench.table import TableName
 from tests.edges.oracle import Edges
 from tests.edges.sources import SOURCES, Drawn, loads
-from tests.fixtures.loading import COMBINATIONS, execute, options, query
+from tests.fixtures.loading import COMBINATIONS
 from tests.fixtures.servers import fresh_database
 
 _QUICK_EXAMPLES = 14
@@ -74,12 +71,3 @@ def test_stored_as_it_went_in_or_refused(
         edges.hold(kind, drawn, strategy, driver)
 
     hold()
-
-
-@pytest.mark.parametrize("kind", ["timetz", "money", "bit(3)", "varbit", "point", "int4range"])
-async def test_other_types_are_refused_before_the_first_row(dsn18: str, kind: str) -> None:
-    execute(dsn18, f"CREATE TABLE t (id int4, v {kind})")
-    source = open_source([{"id": 1, "v": "12:00+00"}])
-    with pytest.raises(TableError, match="cannot write this type"):
-        await load(source, {None: TableName("t")}, dsn18, options())
-    assert query(dsn18, "SELECT FROM t") == []

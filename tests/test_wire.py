@@ -108,7 +108,7 @@ def test_copy_rows_are_rows(columns: list[tuple[str, list[Any]]], row_count: int
     )
     assert bytes(copy_rows(fields)) == expected
     records = record_array_parameter(
-        [*fields, None], [OIDS[kind] for kind, _ in columns] + [25], 4711
+        [*fields, None], [OIDS[kind] for kind, _ in columns] + [25], 4711, row_count
     )
     assert records.startswith(struct.pack(">iiIii", 1, 0, 4711, row_count, 1))
     assert struct.unpack_from(">ii", records, 20)[1] == len(columns) + 1

@@ -18,6 +18,7 @@ a fault, or the pair of types is refused before the first row.
 | time | int64: microseconds since midnight |
 | timestamp, timestamptz | int64: microseconds since 2000-01-01 (UTC); the ends as for date |
 | array | list of the element's canonical type, one dimension |
+| input (all other types) | string or large_string: what the type's input function reads |
 """
 
 from batchbench.casts.compile import Cast, compile_cast

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from batchbench.casts import (
     binary,
+    by_input,
     interval,
     nested,
     numbers,
@@ -35,7 +36,7 @@ from batchbench.casts.outcome import (
     valid_mask,
 )
 from batchbench.errors import InputError, TableError
-from batchbench.table import Column
+from batchbench.table import BY_INPUT, TEXT, Column
 
 # The class of a source type, by the first test that holds.
 _CLASSES = (
@@ -110,6 +111,18 @@ def _array(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
     return Plan(plan.exactness, nested.lists_kernel(plan.kernel))
 
 
+def _input_from_list(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
+    """Lists into an array as its literal, else (of numbers) in brackets."""
+    element = column.type.element
+    family = _class(_storage(source.value_type))
+    if family in ("list", "map") or (element is None and family not in ("int", "float", "decimal")):
+        refuse(source, column, "give it as text, in the form that the server prints")
+    as_text = replace(element if element and element.by_input else TEXT, element=None)
+    inner = plan_for(source.value_type, replace(column, type=as_text, not_null=False), options)
+    spell = by_input.bracketed_lists if element is None else by_input.array_literals
+    return checked(spell(inner.kernel))
+
+
 # bits -> digits that Arrow writes and reads
 _DECIMAL_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}
 
@@ -145,6 +158,11 @@ TABLE: Mapping[str, Mapping[str, Builder]] = {
     **dict.fromkeys(("inet", "cidr"), _INTO_INET),
     "macaddr": {"text": binary.macaddr_from_text},
     "array": {"list": _array, "text": _array},
+    BY_INPUT: {
+        **{family: by_input.held_by_server(build) for family, build in _INTO_TEXT.items()},
+        "text": by_input.input_from_text,
+        "list": _input_from_list,
+    },
 }
 
 _CANONICAL: Mapping[str, pa.DataType] = {
@@ -160,6 +178,7 @@ _CANONICAL: Mapping[str, pa.DataType] = {
     "interval": pa.binary(16),
     **dict.fromkeys(("inet", "cidr"), pa.binary()),
     "macaddr": pa.binary(6),
+    BY_INPUT: pa.string(),
 }
 
 
@@ -205,26 +224,15 @@ def compile_cast(
 ) -> Cast:
     """Choose the cast from a source's Arrow type to a column.
 
-    Raises TableError where the column's type is not supported; InputError where the pair is
-    refused; ConfigError where the cast needs `options.assume_timezone` and that is no zone.
+    Raises InputError where the pair is refused; ConfigError where the cast needs
+    `options.assume_timezone` and that is no zone.
     """
-    hold_supported(column)
     plan = plan_for(source, column, options)
     return Cast(column, source, plan.exactness, plan.kernel)
 
 
-def hold_supported(column: Column) -> None:
-    """Raise TableError where no source can be cast to the column's type."""
-    leaf = column.type.element if column.type.kind == "array" else column.type
-    if leaf is None or leaf.kind not in TABLE or leaf.kind == "array":
-        raise TableError(
-            f"column {column.name!r} is {column.declared}: batchbench cannot write this type; "
-            "leave the column out, or change its type (text is always possible)"
-        )
-
-
 def plan_for(source: pa.DataType, column: Column, options: CastOptions) -> Plan:
-    """The plan for one pair. Errors as `compile_cast`, but for unsupported column types."""
+    """The plan for one pair. Errors as `compile_cast`."""
     if isinstance(source, pa.BaseExtensionType):
         inner = plan_for(source.storage_type, column, options)
         return Plan(inner.exactness, lambda values: inner.kernel(values.storage))
@@ -272,6 +280,6 @@ def canonical_type(column: Column) -> pa.DataType:
     A cast may return another of the same family: numeric text, large_string, large_binary.
     """
     element = column.type.element
-    if element is not None:
+    if element is not None and not column.type.by_input:
         return pa.list_(canonical_type(replace(column, type=element)))
     return _CANONICAL[column.type.kind]

@@ -40,12 +40,12 @@ def lists_kernel(element: Kernel) -> Kernel:
 
     def kernel(values: pa.Array) -> Converted:
         # Not by a cast to plain lists: pyarrow forgets the last offset of a list view.
-        return _of_elements(values, element(values.flatten()))
+        return of_elements(values, element(values.flatten()))
 
     return kernel
 
 
-def _of_elements(lists: pa.Array, elements: Converted) -> Converted:
+def of_elements(lists: pa.Array, elements: Converted) -> Converted:
     """Put converted elements (those of null lists left out) back into the lists of `lists`."""
     counts = numbers(pc.list_value_length(lists)).astype(np.int64)
     valid = valid_mask(lists)
@@ -80,7 +80,7 @@ def array_literals_kernel(element: Kernel, text_type: pa.DataType) -> Kernel:
         simple = pc.fill_null(pc.match_substring_regex(values, _SIMPLE_LITERAL), False)
         odd = ~simple.to_numpy(zero_copy_only=False) & valid_mask(values)
         literals = patch(Converted(_split(values)), odd, values, slow)
-        done = _of_elements(literals.values, element(literals.values.flatten()))
+        done = of_elements(literals.values, element(literals.values.flatten()))
         return Converted(done.values, in_order(literals.faults, done.faults))
 
     return kernel
@@ -96,18 +96,18 @@ def _split(values: pa.Array) -> pa.Array:
     texts = lists.flatten()
     null = pc.equal(pc.ascii_lower(texts), "null")
     texts = pc.if_else(null, pa.scalar(None, texts.type), texts)
-    return _of_elements(lists, Converted(texts)).values
+    return of_elements(lists, Converted(texts)).values
 
 
 # Numbers stay the text they are, with all their digits.
-_JSON_ELEMENTS = json.JSONDecoder(
+JSON_WITH_DIGITS = json.JSONDecoder(
     parse_float=str, parse_int=str, parse_constant=str, strict=False
 ).decode
 
 
 def _json_elements(text: str) -> list[str | None]:
     try:
-        elements = _JSON_ELEMENTS(text)
+        elements = JSON_WITH_DIGITS(text)
         "".join(e for e in elements if isinstance(e, str)).encode()
     except UnicodeEncodeError as error:
         raise UnfitError("22021", HALF_A_PAIR) from error

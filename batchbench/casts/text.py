@@ -115,7 +115,7 @@ def _finish(column: Column) -> Kernel:
     labels = column.type.labels
 
     def kernel(values: pa.Array) -> Converted:
-        done = reject(Converted(values), _has_nul(values), "22021", "has a NUL character")
+        done = reject(Converted(values), has_nul(values), "22021", "has a NUL character")
         if length >= 0:
             reason = f"longer than {length} characters"
             done = reject(done, _longer(values, length), "22001", reason)
@@ -131,7 +131,7 @@ def _finish(column: Column) -> Kernel:
     return kernel
 
 
-def _has_nul(values: pa.Array) -> Mask:
+def has_nul(values: pa.Array) -> Mask:
     if not bool((text_bytes(values) == 0).any()):
         return np.zeros(len(values), np.bool_)
     found = pc.fill_null(pc.match_substring(values, "\0"), False)

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchbench.casts.compile import hold_supported
 from batchbench.errors import TableError
 from batchbench.table import Column, Table, UniqueKey
 
@@ -37,7 +36,7 @@ def random_rows(table: Table, row_count: int, seed: int) -> pa.Table:
 
     A tenth of what may be null is, but for unique keys, which have no value twice. Enum labels,
     lengths and precisions are kept; CHECK constraints are not known, foreign keys not looked at.
-    A column of a type that batchbench cannot write is left to its default.
+    A column of a type that there is no maker for is left to its default.
     Raises TableError where such a column must have a value, where no column can be filled, and
     where a unique key has fewer different values than rows.
     """
@@ -61,7 +60,10 @@ def _writable(table: Table) -> list[Column]:
         if (column.type.element or column.type).kind in MAKERS:
             columns.append(column)
         elif column.required:
-            hold_supported(column)
+            raise TableError(
+                f"column {column.name!r} is {column.declared}, of which no random values can be"
+                " made; bring rows of your own with --source"
+            )
     if not columns:
         raise TableError(
             f"table {table.name.table} has no column that random rows could fill; bring rows of"
@@ -343,4 +345,4 @@ MAKERS: Mapping[str, Callable[[_Wanted], pa.Array]] = {
     **dict.fromkeys(("inet", "cidr"), _inet),
     "macaddr": _macaddr,
 }
-"""By kind of type: every kind that `casts` can write, but arrays, which are made of these."""
+"""By kind of type: every one of `table.ENCODED`; arrays are made of these."""

@@ -92,6 +92,11 @@ class Target:
         """Whether what became of each row has to be told, not only of how many."""
         return self.returning is not None or (self.names_rows and self.key is not None)
 
+    @property
+    def by_input(self) -> tuple[Column, ...]:
+        """The columns that go as text, of which COPY's binary format has none."""
+        return tuple(column for column in self.columns if column.type.by_input)
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:

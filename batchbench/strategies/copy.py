@@ -16,6 +16,7 @@ from batchbench.strategies.sql import (
     column_list,
     insert_into,
     on_conflict,
+    read_rows,
     same_key,
     select_rows,
     table_guard,
@@ -28,7 +29,9 @@ from batchbench.wire.rows import RowEncoder, RowStream
 class CopyStrategy:
     """COPY t (...) FROM STDIN (FORMAT binary)
 
-    With ON CONFLICT: COPY into a temporary table, then one INSERT ... SELECT ... ON CONFLICT.
+    With ON CONFLICT: COPY into a temporary table, then one INSERT ... SELECT ... ON CONFLICT. The
+    same where a column goes as text: COPY reads a stream all binary or all text, and a text form
+    of our own for every other type would be one more thing that could differ from its binary one.
     """
 
     name = "copy"
@@ -37,7 +40,8 @@ class CopyStrategy:
         return COPY_USE
 
     def plan(self, target: Target) -> CopyPlan | StagedCopyPlan:
-        return CopyPlan(target) if target.key is None else StagedCopyPlan(target)
+        straight = target.key is None and not target.by_input
+        return CopyPlan(target) if straight else StagedCopyPlan(target)
 
 
 def copy_payload(columns: Columns) -> Payload:
@@ -103,6 +107,14 @@ class StagedCopyPlan:
         return TableName(f"batchbench_{hashlib.sha256(key.encode()).hexdigest()[:16]}", "pg_temp")
 
     @property
+    def rows(self) -> str:
+        """The temporary table's rows as a FROM item without an alias; ctid is in them."""
+        if not self.target.by_input:
+            return self.stage.sql
+        names = [quote(column.name) for column in self.target.columns]
+        return read_rows(self.target, self.stage.sql, names, "ctid")
+
+    @property
     def _names(self) -> str:
         return column_list(column.name for column in self.target.columns)
 
@@ -115,9 +127,14 @@ class StagedCopyPlan:
             await self._create(session, "DELETE ROWS")
 
     async def _create(self, session: Session, on_commit: str) -> None:
+        columns = ", ".join(
+            f"NULL::{column.type.sent.sql} AS {name}" if column.type.by_input else name
+            for column in self.target.columns
+            for name in (quote(column.name),)
+        )
         await session.run(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {quote(self.stage.table)}"
-            f" ON COMMIT {on_commit} AS SELECT {self._names} FROM {self.target.table.sql}"
+            f" ON COMMIT {on_commit} AS SELECT {columns} FROM {self.target.table.sql}"
             " WITH NO DATA"
         )
 
@@ -132,16 +149,17 @@ class StagedCopyPlan:
         if self.target.tells_rows:
             return await self._name(session, alone=alone)
         # Rows of one COPY into an empty table stand in input order, so ctid grows with it.
-        rows = select_rows(self.target, self.stage.sql, names, "ctid")
+        rows = select_rows(self.target, f"{self.rows} s", names, "ctid")
         written = await session.execute(
             Statement(f"{insert_into(self.target)} {rows}{on_conflict(self.target)}", ()), []
         )
-        return await self.settle(session, payload, written, alone=alone)
+        settled = await self.settle(session, payload, written, alone=alone)
+        return settled if self.target.key is not None else Written(written)
 
     async def _name(self, session: Session, *, alone: bool) -> Written:
         """Write the chunk, and say which rows were left out."""
         names = tuple(f"s.{quote(column.name)}" for column in self.target.columns)
-        sql = naming_sql(self.target, f"{self.stage.sql} s", names, "s.ctid")
+        sql = naming_sql(self.target, f"{self.rows} s", names, "s.ctid")
         named = written_by_name(self.target, (await session.fetch(sql))[0][0])
         if not alone:
             await session.run(f"TRUNCATE {self.stage.sql}")
@@ -169,7 +187,7 @@ class StagedCopyPlan:
         same = same_key(self.target, key, "t", "s")
         absent = absent_key(self.target, key, names) or "false"
         return (
-            f"SELECT count(*)::text FROM {self.stage.sql} s WHERE NOT ({absent})"
+            f"SELECT count(*)::text FROM {self.rows} s WHERE NOT ({absent})"
             f" AND NOT EXISTS (SELECT FROM {self.target.table.sql} t WHERE {same})"
         )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from batchbench.drivers import Session, Statement
 from batchbench.strategies import Payload, Target, Written
 from batchbench.strategies.naming import naming_sql, written_by_name
-from batchbench.strategies.sql import insert_into, on_conflict, select_rows
+from batchbench.strategies.sql import insert_into, on_conflict, read_rows, select_rows
 
 
 def insert_sql(target: Target, rows: str, names: tuple[str, ...]) -> str:
     """INSERT from `rows`, whose column `n` grows with input order; see `select_rows`."""
+    if target.by_input:
+        rows = f"{read_rows(target, rows, names, 'n')} AS r"
     if target.tells_rows:
         return naming_sql(target, rows, names, "n")
     return f"{insert_into(target)} {select_rows(target, rows, names, 'n')}{on_conflict(target)}"

@@ -103,7 +103,7 @@ class OncePlan:
 @lru_cache(maxsize=64)
 def _write_sql(target: Target, once: Once) -> str:
     """chosen: the chunk's rows, one a key. new: its keys that the load had not written before."""
-    stage = StagedCopyPlan(target).stage.sql
+    rows = StagedCopyPlan(target).rows
     names = tuple(f"s.{quote(column.name)}" for column in target.columns)
     order = "s.ctid DESC" if once.last else "s.ctid"
     distinct, ordered = one_of_each(target, once.key, names, order, "s.ctid")
@@ -111,7 +111,7 @@ def _write_sql(target: Target, once: Once) -> str:
     same = same_key(target, once.key, "n", "c")
     absent = absent_key(target, once.key, tuple(f"c.{quote(c.name)}" for c in target.columns))
     ways = [
-        f"chosen AS MATERIALIZED (SELECT {distinct} {', '.join(names)} FROM {stage} s {ordered})",
+        f"chosen AS MATERIALIZED (SELECT {distinct} {', '.join(names)} FROM {rows} s {ordered})",
         f"new AS (INSERT INTO {once.keys.sql} ({key}) SELECT {key} FROM chosen"
         f" ON CONFLICT ({key}) DO NOTHING RETURNING {key})",
         f"marked AS MATERIALIZED (SELECT c.*, {f'{absent} OR ' if absent else ''}"

@@ -16,7 +16,7 @@ from batchbench.drivers import Session
 from batchbench.errors import WriteError
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import ChunkPlan, Columns, Payload, Target, Written
-from batchbench.strategies.copy import CopyPlan, StagedCopyPlan, copy_payload
+from batchbench.strategies.copy import CopyPlan, CopyStrategy, StagedCopyPlan, copy_payload
 from batchbench.strategies.probe import ProbePlan, copy_or_none, unanswerable
 
 _DEADLOCK = "40P01"
@@ -33,8 +33,8 @@ class OptimisticStrategy:
         return COPY_USE
 
     def plan(self, target: Target) -> ChunkPlan:
-        if target.key is None:
-            return CopyPlan(target)
+        if target.key is None or target.by_input:
+            return CopyStrategy().plan(target)
         direct, staged = CopyPlan(target), StagedCopyPlan(target)
         asks = unanswerable(target, target.key) is None
         return OptimisticPlan(direct, staged, ProbePlan(direct, staged) if asks else None)

@@ -18,7 +18,7 @@ from batchbench.drivers import Session, Statement
 from batchbench.errors import TableError, WriteError
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import ChunkPlan, Columns, OnConflict, Payload, Target, Written
-from batchbench.strategies.copy import CopyPlan, StagedCopyPlan
+from batchbench.strategies.copy import CopyPlan, CopyStrategy, StagedCopyPlan
 from batchbench.strategies.sql import column_list, same_key
 from batchbench.table import Column, UniqueKey
 from batchbench.wire import CopyStream, array_parameter, field
@@ -40,7 +40,7 @@ class ProbeStrategy:
 
     def plan(self, target: Target) -> ChunkPlan:
         if target.key is None:
-            return CopyPlan(target)
+            return CopyStrategy().plan(target)
         if (reason := unanswerable(target, target.key)) is not None:
             raise TableError(
                 f"table {target.table.name}: {reason}, so strategy probe cannot serve"
@@ -53,6 +53,8 @@ def unanswerable(target: Target, key: UniqueKey) -> str | None:
     """Why asking which keys are there would not do; None where it does."""
     if target.on_conflict is not OnConflict.NOTHING:
         return "the rows that are there are to be written too"
+    if target.by_input:
+        return f"{target.by_input[0].declared} goes as text, which COPY's binary has not"
     if target.table.before_triggers:
         return f"the trigger {target.table.before_triggers[0]!r} may change a row's key"
     if not key.plain:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from batchbench.strategies import OnConflict, Target
-from batchbench.table import KeyPart, UniqueKey, literal, quote
+from batchbench.table import TEXT, Column, KeyPart, UniqueKey, literal, quote
 
 _THERE = "batchbench_there"
 """The row that is in the table, in the condition of an upsert."""
@@ -14,6 +14,24 @@ _THERE = "batchbench_there"
 def column_list(names: Iterable[str]) -> str:
     """Quoted names, with commas."""
     return ", ".join(quote(name) for name in names)
+
+
+def read(column: Column, sent: str) -> str:
+    """A column's value of the SQL of what was sent for it. The cast bears no length, which would
+    cut in silence; storing the value holds it against the column's own.
+    """
+    return f"{sent}::{TEXT.sql}::{column.type.sql}" if column.type.by_input else sent
+
+
+def read_rows(target: Target, rows: str, names: Sequence[str], order: str) -> str:
+    """A FROM item without an alias, whose columns are read. rows: with an alias, as they were sent.
+    names: of its columns, as the target's. order: of the column that grows with input order.
+    """
+    columns = ", ".join(
+        f"{read(column, name)} AS {name}"
+        for column, name in zip(target.columns, names, strict=True)
+    )
+    return f"(SELECT {columns}, {order} FROM {rows})"
 
 
 def insert_into(target: Target) -> str:

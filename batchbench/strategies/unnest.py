@@ -10,6 +10,7 @@ from batchbench.limits import ParameterUse, unnest_use
 from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.inserting import insert_rows, insert_sql
 from batchbench.strategies.sql import table_guard
+from batchbench.table import TEXT
 from batchbench.wire import array_parameter, record_array_parameter
 
 
@@ -17,7 +18,7 @@ class UnnestStrategy:
     """INSERT INTO t (...) SELECT * FROM unnest($1::int4[], $2::text[] ...)
 
     UNNEST flattens arrays of arrays, so a table with array columns goes as one array of the
-    table's own row type.
+    table's own row type; columns that go as text stand beside it, each an array of its own.
     """
 
     name = "unnest"
@@ -29,7 +30,7 @@ class UnnestStrategy:
         if any(column.type.kind == "array" for column in target.columns):
             return UnnestRecordsPlan(target, _records_statement(target))
         for column in target.columns:
-            if not column.type.array_oid:
+            if not column.type.sent.array_oid:
                 raise TableError(
                     f"table {target.table.name}, column {column.name}: {column.declared} has no"
                     " array type, which UNNEST needs; use --strategy copy or values"
@@ -57,7 +58,7 @@ class UnnestPlan:
 
     def encode(self, columns: Columns) -> Payload:
         parameters = [
-            array_parameter(column, described.type)
+            array_parameter(column, described.type.sent)
             for column, described in zip(columns.fields(), self.target.columns, strict=True)
         ]
         return Payload(columns.row_count, parameters)
@@ -70,14 +71,16 @@ class UnnestPlan:
 
 @dataclass(frozen=True, slots=True)
 class UnnestRecordsPlan:
-    """See `batchbench.strategies.ChunkPlan`. One parameter: an array of the table's rows."""
+    """See `batchbench.strategies.ChunkPlan`. An array of the table's rows, and one more for each
+    column that goes as text.
+    """
 
     target: Target
     statement: Statement
 
     @property
     def use(self) -> ParameterUse:
-        return unnest_use(1)
+        return unnest_use(1 + len(self.target.by_input))
 
     @property
     def guard(self) -> str:
@@ -88,14 +91,16 @@ class UnnestRecordsPlan:
 
     def encode(self, columns: Columns) -> Payload:
         table = self.target.table
-        described = zip(self.target.columns, columns.fields(), strict=True)
-        named = {c.name: column for c, column in described}
-        parameter = record_array_parameter(
+        described = list(zip(self.target.columns, columns.fields(), strict=True))
+        named = {c.name: column for c, column in described if not c.type.by_input}
+        records = record_array_parameter(
             [named.get(column.name) for column in table.columns],
             [column.type_oid for column in table.columns],
             table.row_type_oid,
+            columns.row_count,
         )
-        return Payload(columns.row_count, [parameter])
+        beside = [array_parameter(column, TEXT) for c, column in described if c.type.by_input]
+        return Payload(columns.row_count, [records, *beside])
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
@@ -104,17 +109,20 @@ class UnnestRecordsPlan:
 
 
 def _columns_statement(target: Target) -> Statement:
-    arrays = ", ".join(f"${i + 1}::{c.type.sql}[]" for i, c in enumerate(target.columns))
+    arrays = ", ".join(f"${i + 1}::{c.type.sent.sql}[]" for i, c in enumerate(target.columns))
     names = tuple(f"c{i}" for i in range(len(target.columns)))
     rows = f"unnest({arrays}) WITH ORDINALITY AS u ({', '.join(names)}, n)"
-    return Statement(
-        insert_sql(target, rows, names), tuple(column.type.array_oid for column in target.columns)
-    )
+    oids = tuple(column.type.sent.array_oid for column in target.columns)
+    return Statement(insert_sql(target, rows, names), oids)
 
 
 def _records_statement(target: Target) -> Statement:
     table = target.table
-    positions = {column.name: f"c{i}" for i, column in enumerate(table.columns)}
-    names = tuple(positions[column.name] for column in target.columns)
-    rows = f"unnest($1::{table.sql}[]) WITH ORDINALITY AS u ({', '.join(positions.values())}, n)"
-    return Statement(insert_sql(target, rows, names), (table.row_array_oid,))
+    of_record = {column.name: f"c{i}" for i, column in enumerate(table.columns)}
+    beside = {column.name: f"t{i}" for i, column in enumerate(target.by_input)}
+    arrays = [f"$1::{table.sql}[]", *(f"${i + 2}::{TEXT.sql}[]" for i in range(len(beside)))]
+    listed = ", ".join([*of_record.values(), *beside.values(), "n"])
+    rows = f"unnest({', '.join(arrays)}) WITH ORDINALITY AS u ({listed})"
+    names = tuple((of_record | beside)[column.name] for column in target.columns)
+    oids = (table.row_array_oid, *[TEXT.array_oid] * len(beside))
+    return Statement(insert_sql(target, rows, names), oids)

@@ -11,7 +11,7 @@ from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
 from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.inserting import insert_rows, insert_sql
-from batchbench.strategies.sql import insert_into, table_guard
+from batchbench.strategies.sql import insert_into, read, table_guard
 from batchbench.wire import scalar_parameters
 from batchbench.wire.rows import RowEncoder
 
@@ -67,12 +67,17 @@ class ValuesPlan:
 def _statement(target: Target, row_count: int, reused: bool) -> Statement:
     width = len(target.columns)
     if target.key is not None or target.tells_rows:
-        oids = tuple(column.type.oid for column in target.columns)
+        oids = tuple(column.type.sent.oid for column in target.columns)
         sql = _numbered_rows(target, row_count)
     else:  # the server infers what the columns were declared with, domains included
-        oids = tuple(column.type_oid for column in target.columns)
+        oids = tuple(
+            column.type.sent.oid if column.type.by_input else column.type_oid
+            for column in target.columns
+        )
         sql = f"{insert_into(target)} VALUES " + ", ".join(
-            "(" + ", ".join(f"${row * width + i + 1}" for i in range(width)) + ")"
+            "("
+            + ", ".join(read(c, f"${row * width + i + 1}") for i, c in enumerate(target.columns))
+            + ")"
             for row in range(row_count)
         )
     return Statement(sql, oids * row_count, reused)
@@ -81,7 +86,7 @@ def _statement(target: Target, row_count: int, reused: bool) -> Statement:
 def _numbered_rows(target: Target, row_count: int) -> str:
     """Insert the rows with their input order, for their order and the choice of one a key."""
     width = len(target.columns)
-    casts = [f"::{column.type.sql}" for column in target.columns]
+    casts = [f"::{column.type.sent.sql}" for column in target.columns]
     rows = ", ".join(
         "("
         + ", ".join(f"${row * width + i + 1}{casts[i] if row == 0 else ''}" for i in range(width))

@@ -36,14 +36,13 @@ def array_parameter(column: Field, element: PgType) -> bytes:
 
 
 def record_array_parameter(
-    fields: Sequence[Field | None], type_oids: Sequence[int], row_type_oid: int
+    fields: Sequence[Field | None], type_oids: Sequence[int], row_type_oid: int, row_count: int
 ) -> bytes:
     """Rows as a binary array of the table's own row type.
 
     fields: one for every column of the table in its order; None is all NULL.
     type_oids: the columns' declared types (a domain's own OID, not its base's).
     """
-    row_count = next(column.row_count for column in fields if column is not None)
     columns: list[Any] = [np.full(row_count, len(fields), ">i4")]
     size = np.full(row_count, 4, np.int64)
     for column, oid in zip(fields, type_oids, strict=True):

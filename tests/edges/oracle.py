@@ -15,6 +15,7 @@ import psycopg
 from batchbench.engine import load
 from batchbench.table import TableName
 from tests.edges.given import Given, Kind
+from tests.edges.other_types import OTHER_SQL
 from tests.edges.sources import KINDS, Drawn, Filled, SourceKind
 from tests.edges.texts import ENUM_SQL
 from tests.fixtures.loading import options
@@ -26,6 +27,7 @@ _SETUP = f"""
 CREATE TYPE mood AS ENUM ({ENUM_SQL});
 CREATE DOMAIN positive AS int4 CHECK (VALUE > 0);
 CREATE DOMAIN short AS varchar(3);
+{OTHER_SQL}
 CREATE FUNCTION what_is_stored(given text, via text, declared text, rounds bool) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE shown text; kept bool;
@@ -100,7 +102,7 @@ class Edges:
     def _stored(self, drawn: Drawn) -> dict[int, tuple[str | None, ...]]:
         """id -> its columns as the server prints them."""
         shown = "".join(
-            f", CASE WHEN {c.name} IS NOT NULL THEN format('%s', {c.name}) END"
+            f", CASE WHEN {c.name} IS DISTINCT FROM NULL THEN format('%s', {c.name}) END"
             for c in drawn.columns
         )
         rows = self._connection.execute(f"SELECT id{shown} FROM t".encode()).fetchall()

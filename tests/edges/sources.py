@@ -19,12 +19,13 @@ from tests.edges.documents import DOCUMENT_KINDS
 from tests.edges.given import Carrier, Family, Given, Kind
 from tests.edges.intervals import INTERVAL_KINDS
 from tests.edges.numbers import NUMBER_KINDS
+from tests.edges.other_types import OTHER_KINDS
 from tests.edges.texts import ADDRESS_KINDS, BOOL, BYTEA, ENUM, TEXT_KINDS, UUID
 from tests.edges.times import TIME_KINDS
 
 KINDS: tuple[Kind, ...] = (
     *(*NUMBER_KINDS, *TEXT_KINDS, BOOL, *TIME_KINDS, *INTERVAL_KINDS, UUID, *DOCUMENT_KINDS),
-    *(BYTEA, ENUM, *ADDRESS_KINDS, *ARRAY_KINDS),
+    *(BYTEA, ENUM, *ADDRESS_KINDS, *ARRAY_KINDS, *OTHER_KINDS),
 )
 
 
