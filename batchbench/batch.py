@@ -38,11 +38,17 @@ class Batch:
     location: where the rows stand in their source.
     target: the metric type ("heart_rate") for a source that fans out to several tables,
         None for a source of one table.
+    absent: shape (rows,), binary: which columns are null because the row has no such key, as bits
+        in `columns`' order (numpy's little bit order, zero bytes at the end left out). None where
+        the source does not tell. absent_is_error: whether such rows are to be rejected; else the
+        columns' defaults are to stay in force.
     """
 
     columns: pa.RecordBatch
     location: Location
     target: str | None = None
+    absent: pa.Array | None = None
+    absent_is_error: bool = False
 
     @property
     def row_count(self) -> int:
@@ -59,6 +65,8 @@ class Batch:
             self.columns.slice(offset, row_count),
             self.location.part(offset, row_count),
             self.target,
+            None if self.absent is None else self.absent.slice(offset, row_count),
+            self.absent_is_error,
         )
 
 

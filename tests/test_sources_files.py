@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -16,7 +17,14 @@ import pytest
 
 from batchbench.errors import InputError
 from batchbench.profile import PROFILES, synthetic
-from batchbench.sources import Source, infer_types, open_source, open_sources, write_rows
+from batchbench.sources import (
+    Source,
+    SourceOptions,
+    infer_types,
+    open_source,
+    open_sources,
+    write_rows,
+)
 
 BIG = 1 << 40
 SECRET = "s3cr3tvalue"
@@ -26,9 +34,10 @@ def rows_of(source: Source, max_rows: int = 65_536) -> list[dict[str, object]]:
     return [row for b in source.batches(max_rows, BIG) for row in b.columns.to_pylist()]
 
 
-def csv_rows(text: str | bytes, **options: str) -> list[dict[str, object]]:
+def csv_rows(text: str | bytes, **options: Any) -> list[dict[str, object]]:
     raw = text.encode() if isinstance(text, str) else text
-    return rows_of(open_source(io.BytesIO(raw), format="csv", **options))  # type: ignore[arg-type]
+    reading = SourceOptions(**options)
+    return rows_of(open_source(io.BytesIO(raw), format="csv", options=reading))
 
 
 def test_csv_is_text_and_only_an_unquoted_empty_field_is_null() -> None:

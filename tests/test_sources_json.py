@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchbench.errors import InputError
-from batchbench.sources import Source, infer_types, open_source
+from batchbench.sources import Source, SourceOptions, infer_types, open_source
 from batchbench.sources import ndjson as ndjson_module
 from batchbench.sources.columns import is_json
 
@@ -147,7 +147,7 @@ def _same(value: Any, expected: Any) -> bool:
 
 
 def test_the_fast_parser_is_used_and_rounds_nothing() -> None:
-    parser = ndjson_module._BlockParser("t")
+    parser = ndjson_module._BlockParser("t", SourceOptions())
     first = b'{"f":0.5,"i":1,"s":"x"}\n'
     list(parser.parse(first))
     assert parser._fast(b'{"f":1.5,"i":2,"s":"y"}\n', 1) is not None

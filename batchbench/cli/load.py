@@ -22,7 +22,7 @@ from batchbench.cli.running import run_async
 from batchbench.ddl import table_ddl
 from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
-from batchbench.engine import LoadError, LoadOptions, load, plan_load
+from batchbench.engine import LoadError, LoadOptions, LoadPlan, load, plan_load
 from batchbench.engine.policies import Policies
 from batchbench.errors import ConfigError
 from batchbench.ledger import DEFAULT_SCHEMA
@@ -30,6 +30,7 @@ from batchbench.profile import PROFILES
 from batchbench.sources import (
     HealthOptions,
     Source,
+    SourceOptions,
     infer_types,
     open_source,
     open_sources,
@@ -53,6 +54,12 @@ def load_command(
     data_dir: DataDir = None,
     env_file: EnvFile = None,
     file_format: flags.FileFormat = None,
+    delimiter: flags.Delimiter = None,
+    quote: flags.Quote = '"',
+    null_string: flags.NullString = "",
+    encoding: flags.Encoding = "utf-8",
+    map_columns: flags.Map = None,
+    missing: flags.MissingOption = flags.MissingKey.NULL,
     strategy: flags.Strategy = None,
     driver: flags.Driver = None,
     chunk_size: flags.ChunkSize = None,
@@ -117,16 +124,31 @@ def load_command(
     columns = {metric: PROFILES[metric].arrow_schema for metric in profile_metrics(metrics)}
     if (retry_rejects is None) == (not files):
         raise ConfigError("name the files to load, or a dead letter with --retry-rejects")
+    reading = SourceOptions(
+        delimiter=flags.parse_delimiter(delimiter),
+        quote=quote,
+        null_string=null_string,
+        encoding=encoding,
+        columns=flags.parse_map(map_columns),
+        missing=missing.value,
+    )
     if retry_rejects is not None:
-        source = open_source(rejected_rows(retry_rejects), name=str(retry_rejects))
+        rows = rejected_rows(retry_rejects)
+        source = open_source(rows, options=reading, name=str(retry_rejects))
     else:
         source = open_sources(
-            files or [], format=file_format, health=HealthOptions(columns, user_id)
+            files or [],
+            format=file_format,
+            options=reading,
+            health=HealthOptions(columns, user_id),
         )
     tables = _tables(source, table, metrics)
     with server_of_the_user(dsn, server, data_dir) as opened:
         if dry_run:
-            return run_async(_dry_run(source, tables, opened.dsn, options, create=create))
+            plan = _dry_run(source, tables, opened.dsn, options, create=create)
+            if (planned := run_async(plan)) is not None:
+                show_plan(planned, source, reading.columns)
+            return 0
         progress = JsonLog(err) if log_format is flags.LogFormat.JSON else LoadProgress(err)
         try:
             with progress:
@@ -206,15 +228,14 @@ async def _dry_run(
     options: LoadOptions,
     *,
     create: bool,
-) -> int:
+) -> LoadPlan | None:
+    """The plan; None where the table is not there yet, which is said."""
     session = await connect(options.driver_name, dsn, pooler=options.pooler_name)
     try:
         for name in list(tables.values()) if create else []:
             if not await _exists(session, name):
                 out.print(f"would create:\n{_ddl(source, name)}", markup=False)
-                return 0
-        plan = await plan_load(session, source, tables, options)
+                return None
+        return await plan_load(session, source, tables, options)
     finally:
         await session.close()
-    show_plan(plan, source)
-    return 0

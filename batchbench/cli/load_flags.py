@@ -67,6 +67,14 @@ class NulPolicy(StrEnum):
     STRIP = "strip"
 
 
+class MissingKey(StrEnum):
+    """--missing"""
+
+    NULL = "null"
+    DEFAULT = "default"
+    ERROR = "error"
+
+
 class Durability(StrEnum):
     """--durability"""
 
@@ -101,6 +109,44 @@ Create = Annotated[
 FileFormat = Annotated[
     str | None,
     typer.Option("--format", help=f"Format of the files: {', '.join(FORMATS)}."),
+]
+
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="Of CSV: one character, or tab. Default: a tab for .tsv, else a comma."),
+]
+
+Quote = Annotated[
+    str,
+    typer.Option(help='Of CSV: one character, or "" where no field is quoted.'),
+]
+
+NullString = Annotated[
+    str,
+    typer.Option(
+        help="Of CSV: an unquoted field that says so is null. With any but the default, an empty"
+        " field is the empty text."
+    ),
+]
+
+Encoding = Annotated[str, typer.Option(help="Of CSV: latin-1, cp1252, utf-16 ...")]
+
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="SOURCE=COLUMN: load a column of the files into a column of another name; with commas,"
+        " or more than once. SOURCE may be a path into objects: payload.device.name.",
+    ),
+]
+
+MissingOption = Annotated[
+    MissingKey,
+    typer.Option(
+        "--missing",
+        help="A key that a JSON object does not have: null, default (the column's DEFAULT), or"
+        " error (the row is rejected).",
+    ),
 ]
 
 Strategy = Annotated[str | None, typer.Option(help=f"auto, {', '.join(strategy_names())}.")]
@@ -282,3 +328,22 @@ def parse_transaction(text: str) -> Literal["chunk", "batch"] | int:
     if text.isascii() and text.isdigit():
         return int(text)
     raise ConfigError(f"--transaction takes chunk, batch, or a number of chunks, not {text!r}")
+
+
+def parse_map(texts: list[str] | None) -> dict[str, str]:
+    """Source name -> column, of SOURCE=COLUMN with commas. Raises ConfigError."""
+    columns: dict[str, str] = {}
+    for part in (part.strip() for text in texts or () for part in text.split(",")):
+        source, equals, column = part.partition("=")
+        if not (source and equals and column):
+            raise ConfigError(f"--map takes SOURCE=COLUMN, not {part!r}")
+        if columns.setdefault(source, column) != column:
+            raise ConfigError(
+                f"--map sends {source!r} to both {columns[source]!r} and {column!r}; choose one"
+            )
+    return columns
+
+
+def parse_delimiter(text: str | None) -> str | None:
+    """A character that a shell is at odds with, by its name."""
+    return "\t" if text in ("tab", "\\t") else text

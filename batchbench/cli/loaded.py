@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Mapping
 
 from batchbench.accounting import LoadResult
+from batchbench.casts import Cast
 from batchbench.cli.console import note, out, print_json, warn
 from batchbench.engine import LoadPlan
 from batchbench.sources import Source
 
 
-def show_plan(plan: LoadPlan, source: Source) -> None:
-    """Casts, limits and plan, on standard output; notices on standard error."""
+def show_plan(plan: LoadPlan, source: Source, columns: Mapping[str, str]) -> None:
+    """Casts, limits and plan, on standard output; notices on standard error. columns: as
+    `SourceOptions.columns`.
+    """
+    came_from = {column: f"{name}, " for name, column in columns.items()}
     for text in plan.notices:
         note(text)
     for metric, table_plan in plan.tables.items():
@@ -32,9 +37,15 @@ def show_plan(plan: LoadPlan, source: Source) -> None:
         )
         for cast in shape.casts:
             out.print(
-                f"  {cast.column.name}: {cast.source} -> {cast.column.declared} ({cast.exactness})",
+                f"  {cast.column.name}: {came_from.get(cast.column.name, '')}{cast.source} ->"
+                f" {cast.column.declared} ({_way(cast)})",
                 markup=False,
             )
+
+
+def _way(cast: Cast) -> str:
+    by_input = cast.column.type.by_input
+    return f"{cast.exactness}: sent as text, read by the server" if by_input else cast.exactness
 
 
 def show_result(result: LoadResult, *, as_json: bool) -> None:

@@ -28,6 +28,7 @@ from batchbench.sources.scalars import (
     scalars,
     texts,
 )
+from batchbench.sources.source import ABSENT
 
 JSON_METADATA = {b"batchbench.type": b"json"}
 """Marks a text column whose values are JSON documents."""
@@ -45,12 +46,17 @@ def _is_numpy(kind: type) -> bool:
 
 
 def batch_of_dicts(
-    rows: Sequence[Mapping[str, Any]], known: Mapping[str, pa.Field], source: str
+    rows: Sequence[Mapping[str, Any]],
+    known: Mapping[str, pa.Field],
+    source: str,
+    *,
+    tells_absent: bool = False,
 ) -> pa.RecordBatch:
     """Make a record batch of dicts; a missing key is null.
 
     known: columns of earlier batches; all are in the result, first, with nulls where no row has
         them, and of the known type where that loses nothing.
+    tells_absent: whether the column ABSENT says which keys the rows have not.
     Raises InputError where a value has no Arrow type; `source` starts the message.
     """
     names = dict.fromkeys(known)
@@ -65,7 +71,30 @@ def batch_of_dicts(
             if row.keys() - names.keys():
                 names.update(dict.fromkeys(row))
         columns = {name: [row.get(name) for row in rows] for name in names}
-    return batch_of_columns(columns, known, source)
+    batch = batch_of_columns(columns, known, source)
+    if not tells_absent:
+        return batch
+    absent = none_absent(len(rows)) if same_keys else _absent(rows, list(names))
+    return batch.append_column(ABSENT, absent)
+
+
+def none_absent(row_count: int) -> pa.Array:
+    """The column ABSENT of rows that have all keys."""
+    return pa.repeat(pa.scalar(b"", pa.binary()), row_count)
+
+
+def _absent(rows: Sequence[Mapping[str, Any]], names: list[str]) -> pa.Array:
+    known: dict[tuple[str, ...], bytes] = {}
+    found: list[bytes] = []
+    for row in rows:
+        keys = tuple(row)
+        bits = known.get(keys)
+        if bits is None:
+            mask = np.array([name not in row for name in names], np.bool_)
+            bits = np.packbits(mask, bitorder="little").tobytes().rstrip(b"\0")
+            known[keys] = bits
+        found.append(bits)
+    return pa.array(found, pa.binary())
 
 
 def batch_of_columns(

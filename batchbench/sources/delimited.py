@@ -1,9 +1,10 @@
 """CSV: a header row, then rows of text.
 
 Every column is text: nothing is guessed while loading (`inference.infer_types` looks at a whole
-file). An empty field is null, a quoted empty field ("") the empty string. Quoted fields may hold
-delimiters, doubled quotes and line breaks. Blank lines are skipped, except in a file of one
-column, where such a line is a null.
+file). An empty field is null, a quoted empty field ("") the empty string; where another
+`null_string` is named, an unquoted field that says so is null, and an empty one the empty string.
+Quoted fields may hold delimiters, doubled quotes and line breaks. Blank lines are skipped, except
+in a file of one column, where such a line is an empty field.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.csv as pcsv
 from batchbench.batch import Batch
 from batchbench.errors import InputError
 from batchbench.sources.files import ByteReader, Bytes, OneWay
+from batchbench.sources.options import SourceOptions
 from batchbench.sources.source import OneTable, SchemaKind, located, unique_names
 
 BLOCK_BYTES = (1 << 20, 8 << 20)
@@ -27,16 +29,19 @@ second. Small, because pyarrow reads up to 32 blocks ahead."""
 
 HEADER_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+_NAME_IT = "name its encoding with --encoding, such as latin-1"
 
 
 class DelimitedSource(OneTable):
-    """A CSV file or stream. `delimiter`: one character."""
+    """A CSV file or stream. options: how it is written."""
 
     schema_kind: SchemaKind = "text"
 
-    def __init__(self, data: Bytes, delimiter: str = ",") -> None:
+    def __init__(self, data: Bytes, options: SourceOptions = SourceOptions()) -> None:  # noqa: B008
         self._data = data
-        self._delimiter = delimiter
+        self._delimiter = options.delimiter or ","
+        self._quote = options.quote
+        self._null_string = options.null_string
         self.name = data.name
         self.one_shot = data.one_shot
         self._header: tuple[list[str], int] | None = None
@@ -61,8 +66,8 @@ class DelimitedSource(OneTable):
     def _parse_header(self, head: bytes) -> tuple[list[str], int]:
         start = len(_BOM) if head.startswith(_BOM) else 0
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{self.name}: is UTF-16 text; convert the file to UTF-8")
-        end = _record_end(head, start)
+            raise InputError(f"{self.name}: is UTF-16 text; name it with --encoding utf-16")
+        end = _record_end(head, start, self._quote.encode())
         if end is None:
             raise InputError(
                 f"{self.name}: no header row in the first {HEADER_BYTES >> 20} MiB (a quote that "
@@ -72,9 +77,14 @@ class DelimitedSource(OneTable):
             text = head[start:end].decode()
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{self.name}: the header row is not UTF-8 text; convert the file to UTF-8"
+                f"{self.name}: the header row is not UTF-8 text; {_NAME_IT}"
             ) from error
-        rows = csv.reader(text.splitlines(keepends=True), delimiter=self._delimiter)
+        rows = csv.reader(
+            text.splitlines(keepends=True),
+            delimiter=self._delimiter,
+            quotechar=self._quote or None,
+            quoting=csv.QUOTE_MINIMAL if self._quote else csv.QUOTE_NONE,
+        )
         names = next(rows, [])
         if not names:
             raise InputError(
@@ -110,7 +120,7 @@ class DelimitedSource(OneTable):
                 return
             rows_read = 0
             last = None
-            watch = _QuoteWatch(reader, 2 * block_bytes)
+            watch = _QuoteWatch(reader, 2 * block_bytes, self._quote.encode())
             refused: list[Any] = []
             blocks = self._blocks(watch, names, block_bytes, refused)
             while True:
@@ -143,6 +153,8 @@ class DelimitedSource(OneTable):
 
         parse = pcsv.ParseOptions(
             delimiter=self._delimiter,
+            quote_char=self._quote or False,
+            double_quote=bool(self._quote),
             newlines_in_values=True,
             ignore_empty_lines=len(names) > 1,
             invalid_row_handler=refuse,
@@ -151,7 +163,7 @@ class DelimitedSource(OneTable):
             column_types={name: pa.string() for name in names},
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
-            null_values=[""],
+            null_values=[self._null_string],
         )
         with pa.PythonFile(file, mode="r") as stream:
             yield from pcsv.open_csv(stream, read, parse, convert)
@@ -167,7 +179,7 @@ class DelimitedSource(OneTable):
         # pyarrow has one class for all of them
         where = f"{self.name}, after row {rows_read:,}"
         if "UTF8" in message:
-            return InputError(f"{where}: is not UTF-8 text; convert the file to UTF-8")
+            return InputError(f"{where}: is not UTF-8 text; {_NAME_IT}")
         if "straddl" in message:
             return _RowTooLongError()
         return InputError(f"{where}: is not valid CSV; repair the file")
@@ -177,14 +189,14 @@ class _RowTooLongError(Exception):
     """A row does not fit into a block."""
 
 
-def _record_end(head: bytes, start: int) -> int | None:
+def _record_end(head: bytes, start: int, quote: bytes) -> int | None:
     """Where the first record ends, its line break included; None where it does not."""
     position = start
     while (position := head.find(b"\n", position)) >= 0:
         position += 1
-        if head.count(b'"', start, position) % 2 == 0:
+        if not quote or head.count(quote, start, position) % 2 == 0:
             return position
-    whole = len(head) < HEADER_BYTES and head.count(b'"', start) % 2 == 0
+    whole = len(head) < HEADER_BYTES and (not quote or head.count(quote, start) % 2 == 0)
     return len(head) if whole else None
 
 
@@ -200,7 +212,8 @@ class _QuoteWatch(OneWay):
     all rows after it without an error.
     """
 
-    def __init__(self, reader: ByteReader, tail_bytes: int) -> None:
+    def __init__(self, reader: ByteReader, tail_bytes: int, quote: bytes) -> None:
+        self._quote = quote
         self._reader = reader
         self._tail_bytes = tail_bytes
         self._quotes = 0
@@ -209,7 +222,7 @@ class _QuoteWatch(OneWay):
 
     def read(self, size: int = -1) -> bytes:
         part = self._reader.read(size)
-        self._quotes += part.count(b'"')
+        self._quotes += part.count(self._quote) if self._quote else 0
         self._last.append(part)
         self._last_bytes += len(part)
         while self._last_bytes - len(self._last[0]) >= self._tail_bytes:
@@ -224,5 +237,5 @@ class _QuoteWatch(OneWay):
         """
         if self._quotes % 2 == 0 or last_value is None:
             return False
-        field = b'"' + last_value.encode().replace(b'"', b'""')
-        return b"".join(self._last).endswith(field)
+        doubled = last_value.encode().replace(self._quote, self._quote * 2)
+        return b"".join(self._last).endswith(self._quote + doubled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import os
@@ -44,10 +45,11 @@ class ByteReader(OneWay):
     """The decompressed bytes of one stream, as a file object that pyarrow and ijson accept.
 
     Compression is told by the magic bytes, so a wrong name does no harm. `peek` looks ahead
-    without consuming. Raises InputError where the data are damaged or cut off.
+    without consuming. encoding: of text, which is handed out as UTF-8; None: bytes as they are.
+    Raises InputError where the data are damaged or cut off, or no text of that encoding.
     """
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: BinaryIO, name: str, encoding: str | None = None) -> None:
         self.name = name
         self._raw = raw
         magic = raw.read(4)
@@ -57,6 +59,9 @@ class ByteReader(OneWay):
         if self.codec:
             self._stream = pa.CompressedInputStream(pa.PythonFile(joined, mode="r"), self.codec)
         self._ahead = bytearray()
+        self._encoding = encoding or ""
+        self._decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
+        self._line = 1
 
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end; they are read again by `read`."""
@@ -78,9 +83,38 @@ class ByteReader(OneWay):
             taken = bytes(self._ahead[:size])
             del self._ahead[:size]
             return taken
-        return self._read_stream(size)
+        part = self._read_stream(size)
+        self._ahead += part[size:]  # text can be longer in UTF-8
+        return part[:size]
 
     def _read_stream(self, size: int) -> bytes:
+        part = self._read_bytes(size)
+        if self._decoder is None:
+            return part
+        text = self._decoded(part)
+        while part and not text:  # half of a character
+            part = self._read_bytes(size)
+            text = self._decoded(part)
+        return text.encode()
+
+    def _decoded(self, part: bytes) -> str:
+        if self._decoder is None:
+            raise AssertionError("there is an encoding")
+        try:
+            text = self._decoder.decode(part, final=not part)
+            text.encode()  # UTF-16 may hold half a surrogate pair
+        except UnicodeError as error:
+            if isinstance(error, UnicodeDecodeError):
+                before = bytes(error.object[: error.start])
+                self._line += before.decode(self._encoding, errors="replace").count("\n")
+            raise InputError(  # from None: the error holds the text
+                f"{self.name}, line {self._line:,}: is not {self._encoding} text; name its"
+                " encoding with --encoding, or repair the line"
+            ) from None
+        self._line += text.count("\n")
+        return text
+
+    def _read_bytes(self, size: int) -> bytes:
         try:
             return bytes(self._stream.read(size))
         except OSError as error:
@@ -141,13 +175,19 @@ class FileBytes:
 
     one_shot = False
 
-    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
         self.path = Path(path)
         self.name = name or os.fspath(path)
+        self._encoding = encoding
 
     def open(self) -> ByteReader:
         """Open it from the start. Raises InputError where it cannot be, or is empty."""
-        reader = ByteReader(open_raw(self.path, self.name), self.name)
+        reader = ByteReader(open_raw(self.path, self.name), self.name, self._encoding)
         return _not_empty(reader)
 
     def fingerprint(self) -> str:
@@ -171,9 +211,10 @@ class StreamBytes:
 
     one_shot = True
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: BinaryIO, name: str, encoding: str | None = None) -> None:
         self.name = name
         self._raw = raw
+        self._encoding = encoding
         self._reader: ByteReader | None = None
         self._taken = False
 
@@ -196,7 +237,7 @@ class StreamBytes:
 
     def _ahead(self) -> ByteReader:
         if self._reader is None:
-            self._reader = _not_empty(ByteReader(self._raw, self.name))
+            self._reader = _not_empty(ByteReader(self._raw, self.name, self._encoding))
         return self._reader
 
 

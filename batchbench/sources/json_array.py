@@ -14,8 +14,10 @@ from batchbench.batch import Batch
 from batchbench.errors import InputError
 from batchbench.sources.columns import batch_of_dicts
 from batchbench.sources.files import ByteReader, Bytes, OneWay
+from batchbench.sources.mapping import Paths
 from batchbench.sources.ndjson import BLOCK_BYTES, nearest, remembered
-from batchbench.sources.source import OneTable, SchemaKind, located
+from batchbench.sources.options import SourceOptions
+from batchbench.sources.source import OneTable, SchemaKind, located, without_absent
 
 ARRAY_ROWS = 5_000
 _END = object()
@@ -35,8 +37,10 @@ class JsonArraySource(OneTable):
 
     schema_kind: SchemaKind = "observed"
 
-    def __init__(self, data: Bytes) -> None:
+    def __init__(self, data: Bytes, options: SourceOptions = SourceOptions()) -> None:  # noqa: B008
         self._data = data
+        self._options = options
+        self._paths = Paths.of(options.columns)
         self.name = data.name
         self.one_shot = data.one_shot
         self._held: Iterator[pa.RecordBatch] | None = None
@@ -48,7 +52,7 @@ class JsonArraySource(OneTable):
         first = next(pieces, None)
         if self.one_shot:
             self._held, self._first = pieces, first
-        return pa.schema([]) if first is None else first.schema
+        return pa.schema([]) if first is None else without_absent(first.schema)
 
     def fingerprint(self) -> str:
         """Of the file's bytes."""
@@ -56,7 +60,8 @@ class JsonArraySource(OneTable):
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
-        return located(self._all(), self.name, max_rows, max_bytes)
+        refuses = self._options.missing == "error"
+        return located(self._all(), self.name, max_rows, max_bytes, absent_is_error=refuses)
 
     def _all(self) -> Iterator[pa.RecordBatch]:
         pieces, first = self._held or self._pieces(), self._first
@@ -72,13 +77,20 @@ class JsonArraySource(OneTable):
         for row in self._objects():
             rows.append(row)
             if len(rows) == ARRAY_ROWS:
-                columns = batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
+                columns = self._columns(rows, known, count)
                 known = remembered(known, columns.schema)
                 count += len(rows)
                 rows = []
                 yield columns
         if rows:
-            yield batch_of_dicts(rows, known, f"{self.name}, after row {count:,}")
+            yield self._columns(rows, known, count)
+
+    def _columns(
+        self, rows: list[Mapping[str, Any]], known: Mapping[str, pa.Field], count: int
+    ) -> pa.RecordBatch:
+        where = f"{self.name}, after row {count:,}"
+        tells_absent = self._options.missing != "null"
+        return batch_of_dicts(rows, known, where, tells_absent=tells_absent)
 
     def _objects(self) -> Iterator[Mapping[str, Any]]:
         count = 0
@@ -103,7 +115,10 @@ class JsonArraySource(OneTable):
                         f"{self.name}: element {count:,} of the array is no object; each must be "
                         "an object with the columns as keys"
                     )
-                yield _exact(row, halves.seen)
+                exact = _exact(row, halves.seen)
+                if self._paths is not None:
+                    exact = self._paths.lift(exact, f"{self.name}, element {count:,}")
+                yield exact
 
 
 def _exact(value: Any, halves: bool) -> Any:

@@ -3,10 +3,12 @@
 Types follow JSON: integers are int64, numbers with a point or exponent float64, strings text (no
 guessing of dates). Numbers that these cannot hold exactly become decimals, or text beyond that.
 Lists of one scalar type are lists; objects and other lists are JSON documents as text (fields
-marked with `columns.JSON_METADATA`). A missing key is null. A key that appears later adds a
-column from there on: its first batch has one column more, all later ones too.
+marked with `columns.JSON_METADATA`). A missing key is null, unless the options say otherwise. A key
+that appears later adds a column from there on: its first batch has one column more, all later
+ones too; what is missing is known for the columns seen so far.
 
-A block whose columns and types are those already known is parsed by pyarrow, nine times faster;
+A block whose columns and types are those already known is parsed by pyarrow, nine times faster
+(but not where paths are mapped, nor, where a missing key is no null, where there are nulls);
 every doubt sends it to `json.loads`, line by line, which is also where errors get line numbers.
 """
 
@@ -24,9 +26,11 @@ import pyarrow.json as pj
 
 from batchbench.batch import Batch
 from batchbench.errors import InputError
-from batchbench.sources.columns import batch_of_dicts, is_json
+from batchbench.sources.columns import batch_of_dicts, is_json, none_absent
 from batchbench.sources.files import ByteReader, Bytes
-from batchbench.sources.source import OneTable, SchemaKind, located
+from batchbench.sources.mapping import Paths
+from batchbench.sources.options import SourceOptions
+from batchbench.sources.source import ABSENT, OneTable, SchemaKind, located, without_absent
 
 BLOCK_BYTES = 1 << 20
 LINE_BYTES = 256 << 20
@@ -47,8 +51,9 @@ class NdjsonSource(OneTable):
 
     schema_kind: SchemaKind = "observed"
 
-    def __init__(self, data: Bytes) -> None:
+    def __init__(self, data: Bytes, options: SourceOptions = SourceOptions()) -> None:  # noqa: B008
         self._data = data
+        self._options = options
         self.name = data.name
         self.one_shot = data.one_shot
 
@@ -61,8 +66,8 @@ class NdjsonSource(OneTable):
             while len(head) == size // 2 and size <= LINE_BYTES and b"\n" not in head:
                 head, size = self._data.peek(size), size * 2
             whole = head[: head.rfind(b"\n") + 1] or head
-        first = next(_BlockParser(self.name).parse(whole), None)
-        return pa.schema([]) if first is None else first.schema
+        first = next(_BlockParser(self.name, self._options).parse(whole), None)
+        return pa.schema([]) if first is None else without_absent(first.schema)
 
     def fingerprint(self) -> str:
         """Of the file's bytes."""
@@ -70,10 +75,11 @@ class NdjsonSource(OneTable):
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
-        return located(self._pieces(), self.name, max_rows, max_bytes)
+        refuses = self._options.missing == "error"
+        return located(self._pieces(), self.name, max_rows, max_bytes, absent_is_error=refuses)
 
     def _pieces(self) -> Iterator[pa.RecordBatch]:
-        parser = _BlockParser(self.name)
+        parser = _BlockParser(self.name, self._options)
         with self._data.open() as reader:
             for block in _blocks_of_lines(reader):
                 yield from parser.parse(block)
@@ -103,8 +109,10 @@ def _blocks_of_lines(reader: ByteReader) -> Iterator[bytes]:
 class _BlockParser:
     """Parses block after block; remembers the columns seen and the lines passed."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, options: SourceOptions) -> None:
         self._source = source
+        self._paths = Paths.of(options.columns)
+        self._tells_absent = options.missing != "null"
         self._known: _Fields = {}
         self._line = 1
 
@@ -122,6 +130,8 @@ class _BlockParser:
     def _fast(self, block: bytes, lines: int) -> pa.RecordBatch | None:
         """What pyarrow makes of the block; None where it may not be what JSON says."""
         fields = self._known.values()
+        if self._paths is not None:
+            return None
         if not fields or any(f.type not in _FAST or is_json(f) for f in fields):
             return None
         if _BLANK.search(block[:-1] if block.endswith(b"\n") else block):
@@ -142,7 +152,12 @@ class _BlockParser:
             return None
         if table.num_rows != lines or any(_beyond_float(table[name]) for name in floats):
             return None
-        return table.combine_chunks().to_batches()[0].cast(pa.schema(list(fields)))
+        batch = table.combine_chunks().to_batches()[0].cast(pa.schema(list(fields)))
+        if not self._tells_absent:
+            return batch
+        if any(values.null_count for values in batch.columns):
+            return None  # pyarrow does not tell a null from a key that is not there
+        return batch.append_column(ABSENT, none_absent(lines))
 
     def _exact(self, block: bytes) -> pa.RecordBatch | None:
         decoder = json.JSONDecoder(
@@ -157,7 +172,8 @@ class _BlockParser:
         if not rows:
             return None
         last = self._line + block.count(b"\n") - 1
-        columns = batch_of_dicts(rows, self._known, f"{self._source}, lines {self._line}-{last}")
+        where = f"{self._source}, lines {self._line}-{last}"
+        columns = batch_of_dicts(rows, self._known, where, tells_absent=self._tells_absent)
         self._known = remembered(self._known, columns.schema)
         return columns
 
@@ -181,12 +197,12 @@ class _BlockParser:
                 f"{where}: is a JSON {_json_name(row)}; each line must be an object with the "
                 "columns as keys"
             )
-        return row
+        return row if self._paths is None else self._paths.lift(row, where)
 
 
 def remembered(known: Mapping[str, pa.Field], schema: pa.Schema) -> _Fields:
     """The columns seen so far, each with the latest type that says something."""
-    return {**known, **{f.name: f for f in schema}}
+    return {**known, **{f.name: f for f in without_absent(schema)}}
 
 
 def _beyond_float(values: pa.ChunkedArray) -> bool:

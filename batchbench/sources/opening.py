@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, BinaryIO, cast
 
@@ -17,7 +18,9 @@ from batchbench.sources.delimited import DelimitedSource
 from batchbench.sources.files import Bytes, FileBytes, StreamBytes
 from batchbench.sources.health import HealthOptions, HealthSource
 from batchbench.sources.json_array import JsonArraySource
+from batchbench.sources.mapping import MappedSource
 from batchbench.sources.ndjson import NdjsonSource
+from batchbench.sources.options import SourceOptions
 from batchbench.sources.parquet import PARQUET_MAGIC, ParquetSource
 from batchbench.sources.rows import ArrowSource, FrameSource, PythonSource
 from batchbench.sources.source import Source
@@ -41,11 +44,11 @@ def open_sources(
     data: Sequence[Any],
     *,
     format: str | None = None,  # noqa: A002 - the word the command line uses
-    delimiter: str | None = None,
+    options: SourceOptions | None = None,
     health: HealthOptions | None = None,
 ) -> Source:
     """Open one or several things as one source; see `open_source`."""
-    sources = [open_source(one, format=format, delimiter=delimiter, health=health) for one in data]
+    sources = [open_source(one, format=format, options=options, health=health) for one in data]
     return sources[0] if len(sources) == 1 else ChainedSources(sources)
 
 
@@ -54,7 +57,7 @@ def open_source(
     *,
     format: str | None = None,  # noqa: A002
     columns: Sequence[str] | None = None,
-    delimiter: str | None = None,
+    options: SourceOptions | None = None,
     health: HealthOptions | None = None,
     name: str | None = None,
 ) -> Source:
@@ -62,19 +65,35 @@ def open_source(
     or an iterable of dicts or tuples.
 
     format: one of FORMATS; None: told by the name's ending, else by the first bytes.
-    columns: names for tuples. delimiter: of CSV; None: a tab for .tsv, else a comma.
+    columns: names for tuples. options: what the data do not say of themselves.
     health: what a health payload needs; name: for messages about data in memory.
-    Raises InputError where the file is missing, empty, a directory or of no known format.
+    Raises InputError where the file is missing, empty, a directory or of no known format, and
+    where an option is not for its format.
     """
+    chosen = options or SourceOptions()
     if isinstance(data, (str, os.PathLike)):
-        return _open_path(os.fspath(data), format, delimiter, health)
-    if hasattr(data, "read"):
-        stream = StreamBytes(cast(BinaryIO, data), name or "stream")
-        return _open_bytes(stream, format, delimiter, health)
-    return _open_memory(data, columns, name)
+        source = _open_path(os.fspath(data), format, chosen, health)
+    elif hasattr(data, "read"):
+        raw = cast(BinaryIO, data)
+        source = _open_stream(raw, name or "stream", format, chosen, health)
+    else:
+        source = _open_memory(data, columns, name, chosen)
+        _hold_format(source, None, chosen)
+    return MappedSource(source, chosen.columns) if chosen.columns else source
 
 
-def _open_memory(data: Any, columns: Sequence[str] | None, name: str | None) -> Source:
+def _hold_format(source: Source, found: str | None, options: SourceOptions) -> None:
+    """Refuse options of CSV for anything else."""
+    if found != "csv" and options.of_csv:
+        raise InputError(
+            f"{source.name}: {', '.join(options.of_csv)} is for CSV, which this is not; leave it"
+            " out, or name the format"
+        )
+
+
+def _open_memory(
+    data: Any, columns: Sequence[str] | None, name: str | None, options: SourceOptions
+) -> Source:
     pandas = sys.modules.get("pandas")  # a DataFrame cannot exist before pandas is imported
     if pandas is not None and isinstance(data, pandas.DataFrame):
         return FrameSource(data, name or "DataFrame")
@@ -83,7 +102,7 @@ def _open_memory(data: Any, columns: Sequence[str] | None, name: str | None) -> 
     ):
         return ArrowSource(data, name or "Arrow data")
     if isinstance(data, Iterable) and not isinstance(data, (bytes, bytearray)):
-        return PythonSource(data, columns, name or "rows")
+        return PythonSource(data, columns, name or "rows", options)
     raise InputError(
         f"a {type(data).__name__} is no source of rows; give a path, a DataFrame, Arrow data, or "
         "an iterable of dicts or tuples"
@@ -93,43 +112,64 @@ def _open_memory(data: Any, columns: Sequence[str] | None, name: str | None) -> 
 def _open_path(
     path: str,
     format: str | None,  # noqa: A002
-    delimiter: str | None,
+    options: SourceOptions,
     health: HealthOptions | None,
 ) -> Source:
     if path == "-":
-        stream = StreamBytes(sys.stdin.buffer, STDIN_NAME)
-        return _open_bytes(stream, format, delimiter, health)
+        return _open_stream(sys.stdin.buffer, STDIN_NAME, format, options, health)
     suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst", ".zstd", ".gzip"):
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
-    if suffix == ".tsv" and delimiter is None:
-        delimiter = "\t"
-    return _open_bytes(FileBytes(path), format or _BY_SUFFIX.get(suffix), delimiter, health)
+    if suffix == ".tsv" and format in (None, "csv") and options.delimiter is None:
+        options = replace(options, delimiter="\t")
+    data = FileBytes(path, encoding=_encoding(options))
+    return _open_bytes(data, format or _BY_SUFFIX.get(suffix), options, health)
+
+
+def _open_stream(
+    raw: BinaryIO,
+    name: str,
+    format: str | None,  # noqa: A002
+    options: SourceOptions,
+    health: HealthOptions | None,
+) -> Source:
+    return _open_bytes(StreamBytes(raw, name, _encoding(options)), format, options, health)
+
+
+def _encoding(options: SourceOptions) -> str | None:
+    """None: UTF-8, which is read as it is."""
+    return options.encoding if "encoding" in options.of_csv else None
 
 
 def _open_bytes(
     data: Bytes,
     format: str | None,  # noqa: A002
-    delimiter: str | None,
+    options: SourceOptions,
     health: HealthOptions | None,
 ) -> Source:
     if format is not None and format not in FORMATS:
         raise InputError(
             f"{data.name}: {format!r} is no known format; known are {', '.join(FORMATS)}"
         )
-    if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii()):
-        raise InputError(f"{data.name}: the delimiter must be one ASCII character")
     head = data.peek(_SNIFFED_BYTES)  # also reports a missing, empty or unreadable file
     found = format or sniff(head)
+    source = _open_format(data, found, options, health)
+    _hold_format(source, found, options)
+    return source
+
+
+def _open_format(
+    data: Bytes, found: str | None, options: SourceOptions, health: HealthOptions | None
+) -> Source:
     if found == "parquet":
         return _open_parquet(data)
     if found == "csv":
-        return DelimitedSource(data, delimiter or ",")
+        return DelimitedSource(data, options)
     if found == "ndjson":
-        return NdjsonSource(data)
+        return NdjsonSource(data, options)
     if found == "json":
-        return JsonArraySource(data)
+        return JsonArraySource(data, options)
     if found == "health":
         return _open_health(data, health)
     raise InputError(

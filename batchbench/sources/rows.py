@@ -11,8 +11,16 @@ import pyarrow as pa
 from batchbench.batch import Batch, Location, PythonRow, RowBatch
 from batchbench.errors import InputError
 from batchbench.sources.columns import batch_of_columns, batch_of_dicts, column
+from batchbench.sources.mapping import Paths
 from batchbench.sources.ndjson import remembered
-from batchbench.sources.source import OneTable, SchemaKind, located, unique_names
+from batchbench.sources.options import SourceOptions
+from batchbench.sources.source import (
+    OneTable,
+    SchemaKind,
+    located,
+    unique_names,
+    without_absent,
+)
 
 CONVERT_ROWS = 8_192
 """Python rows made into columns at a time."""
@@ -112,12 +120,18 @@ class PythonSource(OneTable):
     schema_kind: SchemaKind = "observed"
 
     def __init__(
-        self, rows: Iterable[Any], columns: Sequence[str] | None = None, name: str = "rows"
+        self,
+        rows: Iterable[Any],
+        columns: Sequence[str] | None = None,
+        name: str = "rows",
+        options: SourceOptions = SourceOptions(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
         self.one_shot = isinstance(rows, Iterator)
         self._rows = rows
         self._columns = None if columns is None else list(columns)
+        self._options = options
+        self._paths = Paths.of(options.columns)
         self._head: list[Any] | None = None
         self._taken = False
         unique_names(self._columns or (), name)
@@ -126,13 +140,14 @@ class PythonSource(OneTable):
         """Columns of the first rows."""
         first = next(self._pieces(iter(self._peek())), None)
         if first is not None:
-            return first.schema
+            return without_absent(first.schema)
         return pa.schema([(name, pa.null()) for name in self._columns or ()])
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
-        pieces = self._pieces(self._begin())
-        return located(pieces, self.name, min(max_rows, CONVERT_ROWS), max_bytes)
+        pieces, most = self._pieces(self._begin()), min(max_rows, CONVERT_ROWS)
+        refuses = self._options.missing == "error"
+        return located(pieces, self.name, most, max_bytes, absent_is_error=refuses)
 
     def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
         """See `RowSource`: of tuples and lists; the values of dicts have no order of their own.
@@ -192,7 +207,13 @@ class PythonSource(OneTable):
         if self._columns is None:
             if set(map(type, rows)) != {dict}:  # the usual case is told in C
                 self._each(rows, first_row, lambda row: isinstance(row, Mapping), "is no dict")
-            return batch_of_dicts(rows, known, where)
+            if self._paths is not None:
+                rows = [
+                    self._paths.lift(row, f"{self.name}, row {number:,}")
+                    for number, row in enumerate(rows, first_row)
+                ]
+            tells_absent = self._options.missing != "null"
+            return batch_of_dicts(rows, known, where, tells_absent=tells_absent)
         width = len(self._columns)
         self._check_width(rows, width, first_row)
         flat = list(chain.from_iterable(rows))  # zip(*rows) touches every row for each value

@@ -171,11 +171,30 @@ def _joined(held: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(held).combine_chunks().to_batches()[0]
 
 
+ABSENT = "\0absent"
+"""The column in which the pieces of a source bear `Batch.absent`; it comes last."""
+
+
 def located(
-    pieces: Iterable[pa.RecordBatch], name: str, max_rows: int, max_bytes: int
+    pieces: Iterable[pa.RecordBatch],
+    name: str,
+    max_rows: int,
+    max_bytes: int,
+    *,
+    absent_is_error: bool = False,
 ) -> Iterator[Batch]:
     """Regroup record batches and say for each where its rows stand."""
     first_row = 1
     for columns in regroup(pieces, max_rows, max_bytes):
-        yield Batch(columns, Location(name, first_row, columns.num_rows))
+        absent = None
+        if ABSENT in columns.schema.names:
+            absent, columns = columns.column(ABSENT), columns.drop_columns(ABSENT)
+        location = Location(name, first_row, columns.num_rows)
+        yield Batch(columns, location, None, absent, absent_is_error)
         first_row += columns.num_rows
+
+
+def without_absent(schema: pa.Schema) -> pa.Schema:
+    """The columns that the source itself has."""
+    position = schema.get_field_index(ABSENT)
+    return schema if position < 0 else schema.remove(position)
