@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,9 @@ from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, Location
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
-from batchbench.engine.chunks import encoded_chunks, uncovered
+from batchbench.engine.chunks import encoded_chunks
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
+from batchbench.engine.shapes import locations_of, merged, uncovered
 from batchbench.limits import MAX_COLUMNS
 from batchbench.sources.source import OneTable
 from batchbench.table import Column, PgType, Table, TableName
@@ -98,8 +100,10 @@ def test_a_resumed_load_reads_exactly_what_is_not_covered(
 ) -> None:
     columns = pa.record_batch({"id": pa.array(range(first, first + count))})
     batch = Batch(columns, Location("x", first, count))
-    parts = list(uncovered(batch, sorted(spans)))
-    rows = [row for part in parts for row in part.columns.column(0).to_pylist()]
+    left = uncovered(batch, merged(spans))
     covered = {row for start, size in spans for row in range(start, start + size)}
-    assert rows == [row for row in range(first, first + count) if row not in covered]
-    assert all(part.location.first_row == part.columns.column(0)[0].as_py() for part in parts)
+    rows = [row for row in range(first, first + count) if row not in covered]
+    assert left.columns.column(0).to_pylist() == left.numbers.tolist() == rows
+    places = [] if not rows else locations_of([left])
+    assert [n for p in places for n in range(p.first_row, p.first_row + p.row_count)] == rows
+    assert all(a.first_row + a.row_count < b.first_row for a, b in pairwise(places))

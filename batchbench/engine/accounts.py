@@ -18,6 +18,7 @@ from batchbench.casts import Cast, Fault
 from batchbench.deadletter import DeadLetter, Rejection
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.plan import LoadOptions
+from batchbench.engine.shapes import present
 from batchbench.errors import BatchbenchError, WriteError
 from batchbench.events import Listener, RowsRejected
 from batchbench.ledger import Part
@@ -245,4 +246,4 @@ def _row(chunk: Chunk, position: int) -> dict[str, Any]:
         elif isinstance(value, float) and not math.isfinite(value):
             value = str(value)
         row[name] = value
-    return row
+    return row if chunk.absent is None else present(row, chunk.absent[position].as_py())

@@ -16,6 +16,15 @@ from batchbench.casts import Fault
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
+from batchbench.engine.shapes import (
+    Group,
+    Rows,
+    absent_of,
+    grouped,
+    lacking,
+    locations_of,
+    uncovered,
+)
 from batchbench.errors import WriteError
 from batchbench.sources import RowSource, Source
 from batchbench.strategies import Payload
@@ -24,6 +33,11 @@ from batchbench.strategies import Payload
 _READ_ROWS = 65_536
 
 _HASH_BYTES = 8
+
+# Sets of columns left out, each with statements of its own.
+_MOST_SHAPES = 256
+
+_NOTHING: frozenset[str] = frozenset()
 
 # A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
 _MOST_CHUNK_BYTES = 256 << 20
@@ -38,6 +52,7 @@ class Chunk:
     payload: the rows that can be sent, encoded as one; None where there are none, or where one of
     them has no form on the wire.
     altered: what the policies altered, and how often.
+    absent: which keys the rows as read do not have, see `Batch.absent`.
     """
 
     table: str
@@ -47,6 +62,7 @@ class Chunk:
     payload: Payload | None
     faults: tuple[tuple[int, Fault], ...] = ()
     altered: Mapping[str, int] = field(default_factory=dict)
+    absent: pa.Array | None = None
 
     @property
     def read_count(self) -> int:
@@ -93,6 +109,8 @@ class Chunk:
     def span(self, offset: int, row_count: int) -> tuple[Location, ...]:
         """The source rows from one sendable row to another; rejected ones between are in it."""
         first, last = self.position(offset), self.position(offset + row_count - 1)
+        if first == 0 and last == self.read_count - 1:
+            return self.locations
         spans, start = [], 0
         for location in self.locations:
             begin, end = max(first, start), min(last + 1, start + location.row_count)
@@ -103,8 +121,10 @@ class Chunk:
 
     def only(self, sendable: int) -> Chunk:
         """One row that can be sent, copied out, so that the rest of the chunk can be freed."""
-        place = self.place(self.position(sendable))
-        return Chunk(self.table, self.shape, self.content.only(sendable), (place,), None)
+        position = self.position(sendable)
+        content, place = self.content.only(sendable), self.place(position)
+        absent = None if self.absent is None else self.absent.take(pa.array([position]))
+        return Chunk(self.table, self.shape, content, (place,), None, absent=absent)
 
     def hash_keys(self) -> Hashes | None:
         """A hash of the key of each row that can be sent; None where there is none to go by.
@@ -117,27 +137,27 @@ class Chunk:
         return self.content.encode(self.shape, offset, row_count)
 
 
-def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Batch]) -> Chunk:
+def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows]) -> Chunk:
     """Cast and encode."""
     rows = parts[0].columns
     if len(parts) > 1:
         rows = pa.concat_batches([part.columns for part in parts])
-    cast = shape.cast(rows)
+    cast = shape.cast(rows, lacking(parts, plan, shape))
     values, faults, kept = cast.values, cast.faults, None
     if faults:
         faulty = np.unique(np.fromiter((fault.row for _, fault in faults), np.int64))
         kept = np.delete(np.arange(len(rows)), faulty)
         values = [array.take(pa.array(kept)) for array in values]
     payload = shape.encode(values) if kept is None or len(kept) else None
-    locations = tuple(part.location for part in parts)
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
         content=ColumnContent(rows, tuple(values), kept),
-        locations=locations,
+        locations=locations_of(parts),
         payload=payload,
         faults=tuple(faults),
         altered=cast.counts,
+        absent=absent_of(parts),
     )
 
 
@@ -157,25 +177,24 @@ def _chunk_of_rows(plan: TablePlan, shape: ShapePlan, parts: list[RowBatch]) -> 
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows of one table that wait for a full chunk. schema: None for Python rows as they are."""
+    """Rows of one shape that wait for a full chunk."""
 
     plan: TablePlan
     shape: ShapePlan
-    schema: pa.Schema | None
     most_bytes: int
-    parts: list[Batch | RowBatch] = field(default_factory=list)
+    parts: list[Rows | RowBatch] = field(default_factory=list)
     row_count: int = 0
     byte_count: int = 0
 
-    def add(self, batch: Batch | RowBatch) -> Iterator[Chunk]:
-        """Take a batch of this schema; give back the chunks that are full."""
-        offset, row_bytes = 0, batch.row_bytes
-        while offset < batch.row_count:
+    def add(self, rows: Rows | RowBatch) -> Iterator[Chunk]:
+        """Take rows of this shape; give back the chunks that are full."""
+        offset, row_bytes = 0, rows.row_bytes
+        while offset < rows.row_count:
             wanted = min(
                 self.shape.chunk_rows - self.row_count,
                 max(1, (self.most_bytes - self.byte_count) // row_bytes),
             )
-            part = batch.part(offset, min(wanted, batch.row_count - offset))
+            part = rows.part(offset, min(wanted, rows.row_count - offset))
             self.parts.append(part)
             self.row_count += part.row_count
             self.byte_count += part.row_count * row_bytes
@@ -190,7 +209,76 @@ class _Pending:
         rows = [part for part in parts if isinstance(part, RowBatch)]
         if rows:
             return _chunk_of_rows(self.plan, self.shape, rows)
-        return _chunk(self.plan, self.shape, [p for p in parts if isinstance(p, Batch)])
+        return _chunk(self.plan, self.shape, [p for p in parts if isinstance(p, Rows)])
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Rows of one table that wait for full chunks, by the columns that they leave out.
+
+    Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
+    another shape comes that may have a key of theirs.
+    row_shape: of Python rows that stay as they are; their schema is None.
+    """
+
+    plan: TablePlan
+    source: str
+    most_bytes: int
+    notice: Callable[[str], None]
+    row_shape: ShapePlan | None
+    schema: pa.Schema | None = None
+    whole: ShapePlan | None = None
+    pending: dict[frozenset[str], _Pending] = field(default_factory=dict)
+
+    def add(self, rows: Rows | RowBatch) -> Iterator[Chunk]:
+        """Take rows; give back the chunks that are full, or may wait no longer."""
+        if not rows.row_count:
+            return
+        schema = rows.columns.schema if isinstance(rows, Rows) else None
+        if self.whole is None or schema != self.schema:
+            yield from self.take()
+            self._begin(schema)
+        if isinstance(rows, RowBatch) or self.whole is None:
+            yield from self._add([Group(_NOTHING, rows)])
+            return
+        for level in grouped(rows, self.plan, self.whole):
+            yield from self._add(level)
+
+    def _begin(self, schema: pa.Schema | None) -> None:
+        first = self.whole is None
+        shape = self.row_shape if schema is None else self.plan.shape(schema, self.source)
+        if shape is None:
+            raise AssertionError("rows stay rows only where their shape is known")
+        split = split_notice(self.plan, shape)
+        if first and split is not None:
+            self.notice(split)
+        self.schema, self.whole = schema, shape
+        self.pending = {_NOTHING: _Pending(self.plan, shape, self.most_bytes)}
+
+    def _add(self, level: list[Group]) -> Iterator[Chunk]:
+        here = {group.omitted for group in level}
+        waiting = {omitted for omitted, held in self.pending.items() if held.row_count}
+        if self.plan.key is not None and waiting and (len(here) > 1 or waiting != here):
+            yield from self.take()
+        if len(self.pending) > _MOST_SHAPES:
+            yield from self.take()
+            self.pending = {_NOTHING: self.pending[_NOTHING]}
+        for group in level:
+            yield from self._of(group.omitted).add(group.rows)
+        while sum(held.byte_count for held in self.pending.values()) >= self.most_bytes:
+            yield max(self.pending.values(), key=lambda held: held.byte_count).take()
+
+    def _of(self, omitted: frozenset[str]) -> _Pending:
+        if omitted not in self.pending:
+            shape = self.plan.shape(self.schema, self.source, omitted)
+            self.pending[omitted] = _Pending(self.plan, shape, self.most_bytes)
+        return self.pending[omitted]
+
+    def take(self) -> Iterator[Chunk]:
+        """All that waits."""
+        for held in self.pending.values():
+            if held.row_count:
+                yield held.take()
 
 
 Covered = Callable[[str, str], list[tuple[int, int]]]
@@ -212,7 +300,7 @@ def encoded_chunks(
     Counts what is read into `result`; tells `notice` once a table where a chunk size was cut.
     Raises InputError, TableError.
     """
-    pending: dict[str | None, _Pending] = {}
+    waiting: dict[str | None, _Waiting] = {}
     row_shape = _row_shape(source, plan)
     for batch in _read_ahead(_batches(source, _read_rows(plan), max_read_bytes, row_shape)):
         table_plan = plan.tables.get(batch.target)
@@ -223,26 +311,17 @@ def encoded_chunks(
             continue
         table = str(table_plan.table.name)
         result.counts(table).read += batch.row_count
-        waiting = pending.get(batch.target)
-        schema = batch.columns.schema if isinstance(batch, Batch) else None
-        if waiting is None or waiting.schema != schema:
-            if waiting is not None and waiting.row_count:
-                yield waiting.take()
-            shape = row_shape if schema is None else table_plan.shape(schema, source.name)
-            if shape is None:
-                raise AssertionError("rows stay rows only where their shape is known")
-            split = split_notice(table_plan, shape)
-            if waiting is None and split is not None:
-                notice(split)
-            waiting = pending[batch.target] = _Pending(
-                table_plan, shape, schema, min(max_read_bytes, _MOST_CHUNK_BYTES)
-            )
+        if batch.target not in waiting:
+            most_bytes = min(max_read_bytes, _MOST_CHUNK_BYTES)
+            waiting[batch.target] = _Waiting(table_plan, source.name, most_bytes, notice, row_shape)
         spans = covered(table, batch.location.source) if covered is not None else []
-        for part in uncovered(batch, spans):
-            yield from waiting.add(part)
-    for waiting in pending.values():
-        if waiting.row_count:
-            yield waiting.take()
+        if isinstance(batch, Batch):
+            yield from waiting[batch.target].add(uncovered(batch, spans))
+            continue
+        for rows in _uncovered_rows(batch, spans):
+            yield from waiting[None].add(rows)
+    for held in waiting.values():
+        yield from held.take()
     for kind, row_count in source.not_loaded().items():
         counts = result.counts(kind)
         counts.read += row_count
@@ -281,7 +360,7 @@ def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatc
             yield batch
 
 
-def uncovered(batch: Batch | RowBatch, spans: list[tuple[int, int]]) -> Iterator[Batch | RowBatch]:
+def _uncovered_rows(batch: RowBatch, spans: list[tuple[int, int]]) -> Iterator[RowBatch]:
     """The parts of a batch that no span covers. spans: (first row, row count), sorted."""
     start, end = batch.location.first_row, batch.location.first_row + batch.row_count
     position = start

@@ -16,6 +16,7 @@ from batchbench.engine.accounts import Accounts
 from batchbench.engine.lent import inside_theirs, on_their_terms
 from batchbench.engine.plan import LoadOptions, LoadPlan, order_notice, plan_table
 from batchbench.engine.run import Run, Spans
+from batchbench.engine.shapes import merged
 from batchbench.engine.surroundings import Surroundings
 from batchbench.errors import ConfigError, TableError
 from batchbench.events import Event, Listener
@@ -232,6 +233,4 @@ def _covered(parts: list[Part], dead_letter: DeadLetter) -> Spans:
             spans.setdefault((part.table, location.source), []).append(span)
     for table, source, row in dead_letter.known:
         spans.setdefault((table, source), []).append((row, 1))
-    for of_source in spans.values():
-        of_source.sort()
-    return spans
+    return {of: merged(of_source) for of, of_source in spans.items()}

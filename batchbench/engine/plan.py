@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
 from batchbench.batch import PythonRow
@@ -208,10 +209,10 @@ class ShapePlan:
     policies: Policies
     row_encoder: RowEncoder | None = None
 
-    def cast(self, rows: pa.RecordBatch) -> CastRows:
-        """Apply policies and casts to rows of this shape."""
+    def cast(self, rows: pa.RecordBatch, lacking: Sequence[tuple[int, Fault]] = ()) -> CastRows:
+        """Apply policies and casts to rows of this shape. lacking: faults that are known."""
         values: list[pa.Array] = []
-        faults: dict[int, tuple[int, Fault]] = {}
+        faults = {fault.row: (number, fault) for number, fault in lacking}
         counts: Counter[str] = Counter()
         for number, (position, cast) in enumerate(zip(self.positions, self.casts, strict=True)):
             allowed = apply(self.policies, rows.column(position))
@@ -230,6 +231,27 @@ class ShapePlan:
             [values[number] for number in self.keys],
             [self.casts[number].column for number in self.keys],
         )
+
+    def hash_rows(self, rows: pa.RecordBatch, key: UniqueKey) -> Hashes | None:
+        """The same for rows as they were read. Those that clash with none, for a NULL in their
+        key, are told apart as far as 64 bits do.
+        """
+        numbers = [n for n in self.keys or () if self.casts[n].column.name in key.columns]
+        if not numbers:
+            return None
+        values = [
+            self.casts[number]
+            .apply(apply(self.policies, rows.column(self.positions[number])).values)
+            .values
+            for number in numbers
+        ]
+        hashes = key_hashes(values, [self.casts[number].column for number in numbers])
+        if not key.nulls_equal:
+            null = np.logical_or.reduce(
+                [array.is_null().to_numpy(zero_copy_only=False) for array in values]
+            )
+            hashes[null] = np.flatnonzero(null)
+        return hashes
 
     def encode(self, values: Sequence[pa.Array]) -> Payload:
         """Encode canonical columns as one chunk."""
@@ -291,10 +313,12 @@ class TablePlan:
         version = self.table.column(self.options.newer_by)
         return columns + ((version.name,) if by_bytes(version, version.collation) else ())
 
-    def shape(self, schema: pa.Schema, source: str) -> ShapePlan:
-        """Compile for rows of `schema`. Raises InputError, TableError."""
-        positions, columns = self._match(schema, source)
-        target = self._target(columns)
+    def shape(
+        self, schema: pa.Schema, source: str, omitted: frozenset[str] = frozenset()
+    ) -> ShapePlan:
+        """Compile for rows of `schema` without some columns. Raises InputError, TableError."""
+        positions, columns = self._match(schema, source, omitted)
+        target = self._target(columns, whole=not omitted)
         if self.once is not None:
             plan: ChunkPlan = OncePlan(target, self.once)
         else:
@@ -320,7 +344,9 @@ class TablePlan:
             return None
         return row_encoder([column.type for column in columns])
 
-    def _match(self, schema: pa.Schema, source: str) -> tuple[tuple[int, ...], tuple[Column, ...]]:
+    def _match(
+        self, schema: pa.Schema, source: str, omitted: frozenset[str]
+    ) -> tuple[tuple[int, ...], tuple[Column, ...]]:
         """Find the column of every source column, by name."""
         names, known = schema.names, {c.name: c for c in self.table.columns}
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -343,6 +369,7 @@ class TablePlan:
             )
         if not loaded:
             raise InputError(f"{source} has no column that table {self.table.name} takes")
+        loaded = [(i, c) for i, c in loaded if c.name not in omitted]
         return tuple(i for i, _ in loaded), tuple(column for _, column in loaded)
 
     def _refuse_filled(self, source: str, columns: list[Column]) -> None:
@@ -353,11 +380,12 @@ class TablePlan:
                     f" {self.table.name} itself; leave it out with --ignore-columns"
                 )
 
-    def _target(self, columns: tuple[Column, ...]) -> Target:
+    def _target(self, columns: tuple[Column, ...], *, whole: bool) -> Target:
         on_conflict, key, upsert = self.options.on_conflict, self.key, self.options.upsert
         if key is not None:
             check_key(self.table, key, columns, f"on_conflict={on_conflict}")
-            check_upsert(self.table, key, columns, upsert)
+            if whole:  # a row may lack what it would update
+                check_upsert(self.table, key, columns, upsert)
         returning = None
         if self.returning:
             returning = self.returned()

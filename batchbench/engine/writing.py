@@ -26,6 +26,7 @@ from batchbench.engine.fate import (
     transaction_status,
     wait_event,
 )
+from batchbench.engine.guilt import may_be_of_a_value
 from batchbench.engine.plan import ShapePlan
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
@@ -47,8 +48,6 @@ _FOREIGN_KEY = "23503"
 _ROW_TOO_BIG = "54000"
 _NO_PRIVILEGE = "42501"
 _PROTOCOL = "08P01"
-_SYNTAX_ERROR = "42601"
-_INTERNAL_ERROR = "XX000"
 _SAVEPOINT = "batchbench_span"
 _WEAK_MODES = ("off", "local", "remote_write")
 _ASK_CONSTRAINTS_SQL = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; "
@@ -358,20 +357,9 @@ class ChunkWriter:
             return Failure.ROW
         if error.sqlstate == _NO_PRIVILEGE and todo and todo[0].chunk.shape.table.row_security:
             return Failure.ROW  # the privilege itself was asked for before the load
-        if todo and self._of_a_value(error, todo[0]):
+        if todo and may_be_of_a_value(error, todo[0].chunk.shape, looked=self._stale):
             return Failure.ROW
         return error.failure
-
-    def _of_a_value(self, error: WriteError, span: Span) -> bool:
-        """Whether it can be the input function of a type that says so: hstore calls malformed text
-        a syntax error, PostGIS an internal one. Where it could be a table that was changed, that
-        was looked at before.
-        """
-        by_input = [c.column.type for c in span.chunk.shape.casts if c.column.type.by_input]
-        if error.sqlstate == _INTERNAL_ERROR:
-            return not all(pg_type.sql.startswith('"pg_catalog".') for pg_type in by_input)
-        stale = error.failure is Failure.STALE and self._stale
-        return bool(by_input) and (stale or error.sqlstate == _SYNTAX_ERROR)
 
     async def _to_savepoint(self, failure: Failure) -> bool:
         """Keep the open transaction, where only its last span failed."""
