@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from batchbench.batch import Location
 from batchbench.drivers import Session
@@ -171,16 +172,26 @@ class Ledger:
     def record_sql(self, load_id: str, part: Part) -> str:
         """The statement that enters a part; it goes out with the COMMIT, in one message.
 
-        The counts stand in the first of several locations.
+        The counts stand in the first of several locations; there are as many as rows where those
+        of a chunk alternate with others.
         """
+        first, *others = part.locations
         counts = (part.committed, part.duplicates, part.skipped_by_server)
-        rows = ", ".join(
-            f"({literal(load_id)}, {literal(part.table)}, {literal(location.source)},"
-            f" {location.first_row}, {location.row_count},"
-            f" {', '.join(map(str, counts if i == 0 else (0, 0, 0)))})"
-            for i, location in enumerate(part.locations)
-        )
-        return f"INSERT INTO {self._parts} VALUES {rows}"
+        whose = f"{literal(load_id)}, {literal(part.table)}"
+        entries = [
+            f"SELECT {whose}, {literal(first.source)}, {first.first_row}, {first.row_count},"
+            f" {', '.join(map(str, counts))}"
+        ]
+        for source, group in groupby(others, lambda location: location.source):
+            places = list(group)
+            rows = ",".join(str(place.first_row) for place in places)
+            sizes = ",".join(str(place.row_count) for place in places)
+            entries.append(
+                f"SELECT {whose}, {literal(source)}, first_row, row_count, 0, 0, 0"
+                f" FROM unnest('{{{rows}}}'::int8[], '{{{sizes}}}'::int8[]) AS u"
+                " (first_row, row_count)"
+            )
+        return f"INSERT INTO {self._parts} {' UNION ALL '.join(entries)}"
 
     async def has(self, session: Session, load_id: str, part: Part) -> bool:
         """Whether a part's transaction was committed."""

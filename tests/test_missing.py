@@ -311,3 +311,42 @@ def test_keys_are_told_without_reading_ahead() -> None:
     assert batch.absent is not None
     assert batch.absent.to_pylist()[:4] == [b"", b"\x02", b"", b"\x02"]
     assert batch.columns.schema.names == ["id", "a"]
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["a", "b", "c d", "\u00e9"]),
+            st.none() | st.sampled_from([1, 7]) | st.sampled_from(["x", '"a":', "b\\"]),
+            max_size=4,
+        ),
+        min_size=1,
+        max_size=24,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_both_parsers_tell_absent_from_null(
+    rows: list[dict[str, Any]], spaced: bool, spelled: bool
+) -> None:
+    """pyarrow's, which comes in with the second block, and Python's."""
+    rows = [{"a": 1}, *rows]  # no load begins with a row that has no key
+    text = [json.dumps(row, separators=(", ", " : ") if spaced else (",", ":")) for row in rows]
+    if spelled:  # as JSON may
+        text[1:] = [line.replace('"b"', '"\\u0062"') for line in text[1:]]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ndjson, "BLOCK_BYTES", 90)
+        batches = list(source_of(io.BytesIO("\n".join(text).encode())).batches(5, 1 << 30))
+    seen: list[str] = []
+    for batch in batches:
+        names = batch.columns.schema.names
+        for row, bits in zip(batch.columns.to_pylist(), batch.absent or [], strict=True):
+            given_row = rows[len(seen)]
+            seen.append("")
+            mask = int.from_bytes(bits.as_py(), "little")
+            absent = {name for place, name in enumerate(names) if mask >> place & 1}
+            assert absent == set(names) - set(given_row)
+            assert {n for n, v in row.items() if v is None} - absent == {
+                n for n, v in given_row.items() if v is None
+            }
+    assert len(seen) == len(rows)

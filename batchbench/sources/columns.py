@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchbench.errors import InputError
 from batchbench.sources.scalars import (
@@ -74,27 +75,23 @@ def batch_of_dicts(
     batch = batch_of_columns(columns, known, source)
     if not tells_absent:
         return batch
-    absent = none_absent(len(rows)) if same_keys else _absent(rows, list(names))
-    return batch.append_column(ABSENT, absent)
+    if same_keys:
+        return batch.append_column(ABSENT, absent_keys(np.zeros(batch.shape, np.bool_)))
+    sets = list(map(tuple, rows))  # few, as a rule
+    places = {keys: place for place, keys in enumerate(dict.fromkeys(sets))}
+    lacks = np.array([[name not in keys for name in names] for keys in places], np.bool_)
+    chosen = pa.array([places[keys] for keys in sets])
+    return batch.append_column(ABSENT, absent_keys(lacks).take(chosen))
 
 
-def none_absent(row_count: int) -> pa.Array:
-    """The column ABSENT of rows that have all keys."""
-    return pa.repeat(pa.scalar(b"", pa.binary()), row_count)
-
-
-def _absent(rows: Sequence[Mapping[str, Any]], names: list[str]) -> pa.Array:
-    known: dict[tuple[str, ...], bytes] = {}
-    found: list[bytes] = []
-    for row in rows:
-        keys = tuple(row)
-        bits = known.get(keys)
-        if bits is None:
-            mask = np.array([name not in row for name in names], np.bool_)
-            bits = np.packbits(mask, bitorder="little").tobytes().rstrip(b"\0")
-            known[keys] = bits
-        found.append(bits)
-    return pa.array(found, pa.binary())
+def absent_keys(lacks: NDArray[np.bool_]) -> pa.Array:
+    """The column ABSENT. lacks: shape (rows, columns)."""
+    if not lacks.any():
+        return pa.repeat(pa.scalar(b"", pa.binary()), len(lacks))
+    packed = np.packbits(lacks, axis=1, bitorder="little")
+    sets, places = np.unique(packed, axis=0, return_inverse=True)
+    bits = [row.tobytes().rstrip(b"\0") for row in sets]
+    return pa.array(bits, pa.binary()).take(pa.array(places.reshape(-1)))
 
 
 def batch_of_columns(

@@ -8,7 +8,7 @@ that appears later adds a column from there on: its first batch has one column m
 ones too; what is missing is known for the columns seen so far.
 
 A block whose columns and types are those already known is parsed by pyarrow, nine times faster
-(but not where paths are mapped, nor, where a missing key is no null, where there are nulls);
+(not where paths are mapped, nor where a key is null here and missing there, and that matters);
 every doubt sends it to `json.loads`, line by line, which is also where errors get line numbers.
 """
 
@@ -20,13 +20,14 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from batchbench.batch import Batch
 from batchbench.errors import InputError
-from batchbench.sources.columns import batch_of_dicts, is_json, none_absent
+from batchbench.sources.columns import absent_keys, batch_of_dicts, is_json
 from batchbench.sources.files import ByteReader, Bytes
 from batchbench.sources.mapping import Paths
 from batchbench.sources.options import SourceOptions
@@ -42,6 +43,8 @@ _INT_DIGITS = 4_300  # Python reads no longer int
 _HUGE_INTEGER = re.compile(rb"[0-9]{%d}" % _INT_DIGITS)
 _INTEGER_LIMIT = 2.0**53
 _FAST = {pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()}
+_PLAIN_KEY = re.compile(r"\w+", re.ASCII)
+_ESCAPED_ASCII = re.compile(rb"\\u00[0-7]")
 _BLANK = re.compile(rb"^[ \t\r]*$", re.MULTILINE)
 _Fields = dict[str, pa.Field]
 
@@ -155,9 +158,8 @@ class _BlockParser:
         batch = table.combine_chunks().to_batches()[0].cast(pa.schema(list(fields)))
         if not self._tells_absent:
             return batch
-        if any(values.null_count for values in batch.columns):
-            return None  # pyarrow does not tell a null from a key that is not there
-        return batch.append_column(ABSENT, none_absent(lines))
+        absent = _absent(block, batch)
+        return None if absent is None else batch.append_column(ABSENT, absent)
 
     def _exact(self, block: bytes) -> pa.RecordBatch | None:
         decoder = json.JSONDecoder(
@@ -198,6 +200,28 @@ class _BlockParser:
                 "columns as keys"
             )
         return row if self._paths is None else self._paths.lift(row, where)
+
+
+def _absent(block: bytes, rows: pa.RecordBatch) -> pa.Array | None:
+    """`Batch.absent` of rows of scalars; None where it cannot be told for sure.
+
+    pyarrow makes nulls of keys that are not there; how often the block has the key says of a
+    column whether all its nulls are such, or none.
+    """
+    lacks = np.zeros(rows.shape, np.bool_)
+    if any(values.null_count for values in rows.columns) and _ESCAPED_ASCII.search(block):
+        return None  # a key may be spelled that way
+    for place, (name, values) in enumerate(zip(rows.schema.names, rows.columns, strict=True)):
+        if not values.null_count:
+            continue
+        if not _PLAIN_KEY.fullmatch(name):
+            return None  # it may be spelled with escapes
+        there = len(re.findall(rb'"%s"\s*:' % name.encode(), block))
+        if there == len(values) - values.null_count:
+            lacks[:, place] = values.is_null().to_numpy(zero_copy_only=False)
+        elif there != len(values):
+            return None
+    return absent_keys(lacks)
 
 
 def remembered(known: Mapping[str, pa.Field], schema: pa.Schema) -> _Fields:
