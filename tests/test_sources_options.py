@@ -108,7 +108,7 @@ def test_options_that_cannot_work(options: dict[str, Any], hint: str) -> None:
 
 def test_options_of_csv_are_for_csv() -> None:
     for data in (io.BytesIO(b'{"a":1}\n'), [{"a": 1}], pa.table({"a": [1]})):
-        with pytest.raises(InputError, match="null_string is for CSV"):
+        with pytest.raises(InputError, match="--null-string is for CSV"):
             read(data, null_string="NA")
 
 

@@ -86,7 +86,7 @@ def _hold_format(source: Source, found: str | None, options: SourceOptions) -> N
     """Refuse options of CSV for anything else."""
     if found != "csv" and options.of_csv:
         raise InputError(
-            f"{source.name}: {', '.join(options.of_csv)} is for CSV, which this is not; leave it"
+            f"{source.name}: --{', --'.join(options.of_csv).replace('_', '-')} is for CSV, which this is not; leave it"
             " out, or name the format"
         )
 
