@@ -85,9 +85,10 @@ def open_source(
 def _hold_format(source: Source, found: str | None, options: SourceOptions) -> None:
     """Refuse options of CSV for anything else."""
     if found != "csv" and options.of_csv:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in options.of_csv)
         raise InputError(
-            f"{source.name}: --{', --'.join(options.of_csv).replace('_', '-')} is for CSV, which this is not; leave it"
-            " out, or name the format"
+            f"{source.name}: {named} is for CSV, which this is not; leave it out, or give the"
+            " right --format"
         )
 
 
