@@ -8,23 +8,32 @@ from itertools import groupby
 from batchbench.cli.console import figures_grid, out, print_json, warn
 from batchbench.cli.gated import gate_note
 from batchbench.errors import ConfigError
-from batchbench.recommend import RankingRow, Recommendation, env_text, ranking, recommend
+from batchbench.recommend import (
+    ClaimVerdict,
+    RankingRow,
+    Recommendation,
+    env_text,
+    ranking,
+    recommend,
+)
 from batchbench.report import build_report, plain_lines
-from batchbench.results import Run
+from batchbench.results import Constraints, Run
 
 GOAL_FAILED = 1
 _BEST_SHOWN = 8
 
 
-def show_advice(run: Run, *, as_json: bool) -> Recommendation:
+def show_advice(
+    run: Run, *, as_json: bool, constraints: Constraints | None = None
+) -> Recommendation:
     """Print what a run says; return the recommendation. Raises InputError where it says nothing."""
-    rows, advice = ranking(run), recommend(run)
+    rows, advice = ranking(run, constraints), recommend(run, constraints)
     for warning in run.warnings:
         warn(warning)
     for remark in advice.remarks:
         warn(remark)
     if as_json:
-        print_json(advice_document(run))
+        print_json(advice_document(run, constraints))
         return advice
     try:
         gates = gate_note(run)
@@ -78,16 +87,33 @@ def _figures(row: RankingRow) -> tuple[str, ...]:
     )
 
 
-def advice_document(run: Run) -> dict[str, object]:
+def advice_document(run: Run, constraints: Constraints | None = None) -> dict[str, object]:
     """What a run says, for machines. Raises InputError where it says nothing."""
-    rows, advice = ranking(run), recommend(run)
+    rows, advice = ranking(run, constraints), recommend(run, constraints)
     return {
         "run_id": advice.run_id,
         "goal_met": advice.goal_met,
         "provisional": advice.provisional,
         "doubt": advice.doubt,
+        "claims": [_claim_document(verdict) for verdict in advice.verdicts],
         "values": dict(advice.values),
         "reasons": dict(advice.reasons),
         "goals": [{"table": goal.table, "met": goal.met} for goal in advice.goals],
         "ranking": [asdict(row) | {"goal_met": row.goal_met} for row in rows],
+    }
+
+
+def _claim_document(verdict: ClaimVerdict) -> dict[str, object]:
+    ratio = verdict.ratio
+    return {
+        "subject": verdict.claim.subject,
+        "confirmed": verdict.confirmed,
+        "runs": list(verdict.run_ids),
+        "pairs": verdict.pairs,
+        "bound": verdict.bound,
+        "against": verdict.against or None,
+        "ratio": None if ratio is None else [ratio.estimate, ratio.low, ratio.high],
+        "more_pairs": verdict.more_pairs,
+        "more_s": verdict.more_s,
+        "says": verdict.sentence,
     }

@@ -44,6 +44,17 @@ RoundTrips: TypeAlias = Annotated[
         "--rtt-ms", help="Of a run with several round trips: those that your service has."
     ),
 ]
+MaxMemory: TypeAlias = Annotated[
+    float | None, typer.Option("--max-memory-mb", help="Allow the client no larger peak, in MB.")
+]
+MaxP99: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--max-p99-ms",
+        help="Allow no longer 99th percentile of the chunks' latency; of under 500 chunks the"
+        " slowest counts.",
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

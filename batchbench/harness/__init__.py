@@ -1,5 +1,6 @@
 """The harness: plan -> interleaved trials of the engine's own load -> records."""
 
+from batchbench.harness.confirming import CONFIRMATION_S, confirmation_plan, unfinished
 from batchbench.harness.plan import (
     DEFAULT_ROWS,
     Configuration,
@@ -32,6 +33,7 @@ from batchbench.harness.surroundings import usable_cores
 from batchbench.harness.sweep import run_sweep
 
 __all__ = [
+    "CONFIRMATION_S",
     "DEFAULT_BUDGET_S",
     "DEFAULT_ROWS",
     "FEWEST_CHUNKS",
@@ -49,6 +51,7 @@ __all__ = [
     "Trial",
     "TrialEnded",
     "configured",
+    "confirmation_plan",
     "default_plan",
     "full_grid",
     "pair_sd",
@@ -58,5 +61,6 @@ __all__ = [
     "run_sweep",
     "sized",
     "table_subjects",
+    "unfinished",
     "usable_cores",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from batchbench.harness.plan import SweepPlan
-from batchbench.results import RunWriter
+from batchbench.results import Run, RunWriter
 
 EPOCH_S = 3.0
 """For the server's restart and a new client process."""
@@ -52,11 +52,11 @@ class Clock:
         return max(0, min(most, int(spare_s / (self.need_s(block_size) * _RESERVE))))
 
 
-def spent_s(writer: RunWriter) -> float:
+def spent_s(run: Run | RunWriter) -> float:
     """Wall time of earlier starts of a run, each to the beginning of its last trial."""
-    begun = [datetime.fromisoformat(one.at) for one in (writer.info.sitting, *writer.info.resumed)]
+    begun = [datetime.fromisoformat(one.at) for one in (run.info.sitting, *run.info.resumed)]
     spent = dict.fromkeys(begun, 0.0)
-    for record in writer.records:
+    for record in run.records:
         at = datetime.fromisoformat(record.started_at)
         start = begun[max(0, bisect_right(begun, at) - 1)]
         spent[start] = max(spent[start], (at - start).total_seconds())

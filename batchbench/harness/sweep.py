@@ -56,6 +56,7 @@ async def run_sweep(
     assume_timezone: str | None = None,
     restart: Callable[[], None] | None = None,
     scratch_schema: str | None = None,
+    confirms: str | None = None,
     apart: bool = True,
     on_progress: SweepListener | None = None,
 ) -> Run:
@@ -68,6 +69,7 @@ async def run_sweep(
     mean, as in `CastOptions`.
     restart: restarts the server between epochs, where it is ours. A resumed run begins a new epoch.
     scratch_schema: a schema that is there, to work in; without it one is made.
+    confirms: the run_id of the run that this one confirms, by a plan of `confirmation_plan`.
     apart: whether trials run in a client process of their own, a fresh one in each epoch; else in
     this process.
 
@@ -82,12 +84,18 @@ async def run_sweep(
     emit = Once(on_progress)
     chosen = _chosen(plan, subjects)
     _check_arrivals(plan, trial_timeout_s)
+    sources = _sources(chosen)
+    if confirms is not None and sources != plan.sources:
+        raise ConfigError(
+            "the rows are not those of the run that is to be confirmed; name its --source where it"
+            " had one, unchanged"
+        )
     started_s = time.perf_counter()
     async with AsyncExitStack() as stack:
         session = await connect(DRIVER, dsn)
         stack.push_async_callback(session.close)
         shown = await check_settings(DRIVER, dsn, plan.server_settings)
-        plan = replace(plan, server_settings=shown, sources=_sources(chosen))
+        plan = replace(plan, server_settings=shown, sources=sources)
         addresses = {
             rtt_ms: with_settings(await stack.enter_async_context(delayed(dsn, rtt_ms)), shown)
             for rtt_ms in {0.0, *plan.rtts_ms}
@@ -105,6 +113,7 @@ async def run_sweep(
         for configuration in plan.configurations:
             brief.options(configuration)
         info = await _run_info(session, plan, settings, server_kind, command)
+        info = replace(info, confirms=confirms)
         writer = stack.enter_context(open_run(output, info, resume=resume))
         if budget_s is None and plan.budget_s is not None:
             budget_s = max(0.0, plan.budget_s - spent_s(writer))

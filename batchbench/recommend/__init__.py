@@ -7,22 +7,34 @@ estimates, never by "not significantly worse": few data would make the smallest 
 
 from batchbench.recommend.choice import (
     ENOUGH,
-    FEWEST_PAIRS,
     GoalVerdict,
     Recommendation,
     env_text,
     recommend,
 )
+from batchbench.recommend.confirming import (
+    REACH,
+    TARGET,
+    Claim,
+    ClaimVerdict,
+    Finalist,
+    judge_claims,
+)
 from batchbench.recommend.ranking import RankingRow, Way, ranking
 
 __all__ = [
     "ENOUGH",
-    "FEWEST_PAIRS",
+    "REACH",
+    "TARGET",
+    "Claim",
+    "ClaimVerdict",
+    "Finalist",
     "GoalVerdict",
     "RankingRow",
     "Recommendation",
     "Way",
     "env_text",
+    "judge_claims",
     "ranking",
     "recommend",
 ]

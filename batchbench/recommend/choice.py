@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from batchbench.config import chunk_variable
+from batchbench.errors import InputError
+from batchbench.recommend.confirming import (
+    ClaimVerdict,
+    Finalist,
+    claims,
+    confirmed_figures,
+    finalists,
+    judge_claims,
+)
 from batchbench.recommend.ranking import RankingRow, Way, ranking
-from batchbench.results import Run
+from batchbench.results import Constraints, Run
+from batchbench.stats import FEWEST_PAIRS
 
 ENOUGH = 0.97
 """A smaller chunk, or fewer writers, may cost this share of the best speed: they lock less,
 retry cheaper and hold less memory."""
-
-FEWEST_PAIRS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,8 @@ class Recommendation:
     """Values by variable, in the order to print them, and a line of reason for each.
 
     provisional: whether a confirmation is missing; `doubt` says why. chosen: the configuration
-    behind each table's chunk size. remarks: what was left out.
+    behind each table's chunk size. verdicts: what fresh runs say of each claim that it makes.
+    remarks: what was left out.
     """
 
     run_id: str
@@ -42,7 +51,13 @@ class Recommendation:
     doubt: str
     goals: tuple[GoalVerdict, ...]
     chosen: tuple[RankingRow, ...]
+    verdicts: tuple[ClaimVerdict, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def finalists(self) -> tuple[Finalist, ...]:
+        """What a fresh run has to measure to confirm it."""
+        return finalists(verdict.claim for verdict in self.verdicts)
 
     @property
     def goal_met(self) -> bool:
@@ -50,12 +65,16 @@ class Recommendation:
         return all(goal.met for goal in self.goals)
 
 
-def recommend(run: Run) -> Recommendation:
-    """What to set. Raises InputError where the run has no usable trial."""
-    rows = ranking(run)
-    usable = [row for row in rows if row.ratio is not None]
+def recommend(run: Run, constraints: Constraints | None = None) -> Recommendation:
+    """What to set. Raises InputError where the run has no usable trial, or none that keeps to the
+    constraints.
+    """
+    rows = ranking(run, constraints)
+    usable = [row for row in rows if row.eligible]
+    if not usable:
+        raise InputError(_none_allowed(run, rows))
     tables = list(dict.fromkeys(row.table for row in rows))
-    means = _geometric_means(usable)
+    means = geometric_means(usable)
     way = _choose_way(means)
     chosen = []
     remarks = []
@@ -65,40 +84,52 @@ def recommend(run: Run) -> Recommendation:
             chosen.append(_choose_chunk(mine))
         else:
             remarks.append(f"{table}: no usable trial of {way}, so its chunk size is left alone")
+    ratios = {one: mean.ratio for one, mean in means.items()}
+    verdicts = judge_claims(claims(usable, chosen, ratios), run.confirmations)
     values, reasons = _way_values(way, means)
-    _add_chunks(chosen, values, reasons)
+    _add_chunks(chosen, values, reasons, verdicts)
     return Recommendation(
         run_id=run.info.run_id,
         values=values,
         reasons=reasons,
-        provisional=True,
-        doubt=_doubt(chosen),
+        provisional=not all(verdict.confirmed for verdict in verdicts),
+        doubt=_doubt(chosen, verdicts),
         goals=tuple(_goal(table, usable) for table in tables),
         chosen=tuple(chosen),
-        remarks=tuple(remarks + _failures(rows)),
+        verdicts=verdicts,
+        remarks=tuple(remarks + _failures(rows) + _broken(rows)),
+    )
+
+
+def _none_allowed(run: Run, rows: Sequence[RankingRow]) -> str:
+    first = next(row for row in rows if row.breaks is not None)
+    return (
+        f"no configuration of {run.folder} keeps to the constraints; the fastest, {first.name} on"
+        f" {first.table}: {first.breaks}; allow more, or sweep smaller chunks and fewer writers"
     )
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Mean:
+class Mean:
     """tables: on how many a way is usable. ratio: to each table's best, geometric mean."""
 
     tables: int
     ratio: float
 
 
-def _geometric_means(usable: Iterable[RankingRow]) -> dict[Way, _Mean]:
+def geometric_means(usable: Iterable[RankingRow]) -> dict[Way, Mean]:
+    """Of the best that each way does on each table."""
     best: dict[Way, dict[str, float]] = {}
     for row in usable:
         by_table = best.setdefault(row.way, {})
         by_table[row.table] = max(by_table.get(row.table, 0.0), row.ratio or 0.0)
     return {
-        way: _Mean(len(ratios), math.exp(fmean(math.log(ratio) for ratio in ratios.values())))
+        way: Mean(len(ratios), math.exp(fmean(math.log(ratio) for ratio in ratios.values())))
         for way, ratios in best.items()
     }
 
 
-def _choose_way(means: Mapping[Way, _Mean]) -> Way:
+def _choose_way(means: Mapping[Way, Mean]) -> Way:
     """The best strategy and driver, with the fewest writers that are near enough to it.
 
     A way that serves more tables goes before one that serves fewer.
@@ -124,7 +155,7 @@ def _choose_chunk(rows: Sequence[RankingRow]) -> RankingRow:
     return min(near, key=lambda row: row.chunk_rows or 0) if near else able[0]
 
 
-def _way_values(way: Way, means: Mapping[Way, _Mean]) -> tuple[dict[str, str], dict[str, str]]:
+def _way_values(way: Way, means: Mapping[Way, Mean]) -> tuple[dict[str, str], dict[str, str]]:
     mean = means[way]
     tables = "1 table" if mean.tables == 1 else f"{mean.tables} tables"
     figures = f"{mean.ratio:.3f} of each table's best, geometric mean of {tables}"
@@ -149,7 +180,7 @@ def _same_plugs(one: Way, other: Way) -> bool:
     return (one.strategy, one.driver) == (other.strategy, other.driver)
 
 
-def _next_best(way: Way, means: Mapping[Way, _Mean], part: str) -> str:
+def _next_best(way: Way, means: Mapping[Way, Mean], part: str) -> str:
     """The best way with another strategy, or another driver."""
     others = [w for w in means if getattr(w, part) != getattr(way, part)]
     if not others:
@@ -166,11 +197,16 @@ def _levels(levels: Mapping[int, float]) -> str:
 
 
 def _add_chunks(
-    chosen: Iterable[RankingRow], values: dict[str, str], reasons: dict[str, str]
+    chosen: Iterable[RankingRow],
+    values: dict[str, str],
+    reasons: dict[str, str],
+    verdicts: Sequence[ClaimVerdict],
 ) -> None:
     for row in chosen:
         variable = chunk_variable(row.table)
-        rows, reason = row.chunk_rows or 1, f"{row.table}: {row.figures}"
+        # What a choice is worth is told from fresh trials: its own ones helped to choose it.
+        figures = next(confirmed_figures(verdicts, row.table), f"estimate: {row.figures}")
+        rows, reason = row.chunk_rows or 1, f"{row.table}: {figures}"
         if variable in values:  # two tables, one variable: the smaller chunk suits both
             rows = min(rows, int(values[variable]))
             reason = f"{reasons[variable]}; {reason}"
@@ -178,7 +214,10 @@ def _add_chunks(
         reasons[variable] = reason
 
 
-def _doubt(chosen: Iterable[RankingRow]) -> str:
+def _doubt(chosen: Iterable[RankingRow], verdicts: Sequence[ClaimVerdict]) -> str:
+    """Why it is provisional; "" where it is not."""
+    if any(verdict.run_ids for verdict in verdicts):
+        return "; ".join(verdict.sentence for verdict in verdicts if not verdict.confirmed)
     pairs = min((row.pairs for row in chosen), default=0)
     if pairs < FEWEST_PAIRS:
         counted = "1 pair" if pairs == 1 else f"{pairs} pairs"
@@ -203,12 +242,27 @@ def _failures(rows: Iterable[RankingRow]) -> list[str]:
     ]
 
 
+def _broken(rows: Iterable[RankingRow]) -> list[str]:
+    """The fastest of each table that a constraint forbids."""
+    first: dict[str, RankingRow] = {}
+    for row in rows:
+        if row.breaks is not None:
+            first.setdefault(row.table, row)
+    return [
+        f"not allowed: {row.table}, {row.name} ({row.breaks}), {row.ratio:.3f} of the best that is"
+        for row in first.values()
+    ]
+
+
 def env_text(recommendation: Recommendation) -> str:
-    """The values as a `.env` file, each under a comment that says why."""
-    lines = [f"# batchbench recommendation of run {recommendation.run_id}"]
+    """The values as a `.env` file, each under a comment that says why, of which run."""
+    run = recommendation.run_id
+    lines = [f"# batchbench recommendation of run {run}"]
     if recommendation.provisional:
         lines.append(f"# provisional: {recommendation.doubt}")
     lines += [f"# {remark}" for remark in recommendation.remarks]
+    lines += [f"# {verdict.sentence}" for verdict in recommendation.verdicts if verdict.confirmed]
     for variable, value in recommendation.values.items():
-        lines += ["", f"# {recommendation.reasons[variable]}", f"{variable}={value}"]
+        reason = f"# {recommendation.reasons[variable]}; run {run}"
+        lines += ["", reason, f"{variable}={value}"]
     return "\n".join(" ".join(line.split()) for line in lines) + "\n"

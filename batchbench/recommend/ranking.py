@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median, stdev
 
 from batchbench.errors import InputError
-from batchbench.results import Run, TrialRecord, meets_goal
+from batchbench.results import (
+    Constraints,
+    Run,
+    TrialRecord,
+    meets_goal,
+    p99_s,
+    peak_rss_mb,
+    wal_mb_per_s,
+)
+from batchbench.stats import Ratio, ratio_of_logs
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,9 +40,12 @@ class RankingRow:
     chunk_rows: as used; None where no trial came so far. chunk_sizes: as configured: several that
     a limit cut down to the same rows are one configuration.
     pairs: blocks in which it can be compared with the others.
-    rows_per_s: median; spread: standard deviation, None of one trial. ratio: to the table's best.
+    rows_per_s: median; spread: standard deviation, None of one trial. ratio: to the table's best
+    that keeps to the constraints. to_best: the same with an interval; those of a table hold
+    together. p99_s: of all its chunks, None under 500.
     peak_rss_mb, slowest_chunk_s: the largest. failed: trials that failed, with the first reason;
-    such a configuration has no ratio and is never recommended.
+    such a configuration has no ratio and is never recommended. breaks: which constraint it breaks,
+    and how; such a one is never recommended either.
     """
 
     table: str
@@ -47,11 +59,25 @@ class RankingRow:
     mb_per_s: float | None = None
     p50_s: float | None = None
     p95_s: float | None = None
+    p99_s: float | None = None
     slowest_chunk_s: float | None = None
     peak_rss_mb: float | None = None
+    wal_mb_per_s: float | None = None
     ratio: float | None = None
+    to_best: Ratio | None = None
     failed: int = 0
     reason: str | None = None
+    breaks: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As people say it."""
+        return f"{self.way}, chunks of {self.chunk_sizes[0]:,}"
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be recommended."""
+        return self.ratio is not None and self.breaks is None
 
     @property
     def goal_met(self) -> bool:
@@ -65,9 +91,21 @@ class RankingRow:
         """Speed with spread, and what it is worth: for reasons and tables."""
         if self.rows_per_s is None or self.ratio is None:
             return f"failed: {self.reason}"
-        spread = "" if self.spread is None else f" ± {self.spread:,.0f}"
         trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
-        return f"{self.rows_per_s:,.0f}{spread} rows/s, {self.ratio:.3f} of the best, {trials}"
+        worth = f"{self.ratio:.3f}{interval(self.to_best)} of the best"
+        return f"{speed(self.rows_per_s, self.spread)}, {worth}, {trials}"
+
+
+def speed(rows_per_s: float, spread: float | None) -> str:
+    """ "97,500 ± 1,200 rows/s"."""
+    return f"{rows_per_s:,.0f}{'' if spread is None else f' ± {spread:,.0f}'} rows/s"
+
+
+def interval(ratio: Ratio | None) -> str:
+    """ " (0.95 to 1.01)"; "" where there is none."""
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return ""
+    return f" ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
 @dataclass(slots=True)
@@ -79,6 +117,12 @@ class _Candidate:
     chunk_rows: int | None
     records: list[TrialRecord] = field(default_factory=list)
     relative: dict[int, float] = field(default_factory=dict)
+    breaks: str | None = None
+
+    @property
+    def epochs(self) -> dict[int, int]:
+        """By block."""
+        return {record.block: record.epoch for record in self.records}
 
     @property
     def usable(self) -> bool:
@@ -90,7 +134,7 @@ class _Candidate:
         return fmean(logs) if logs else None
 
 
-def ranking(run: Run) -> tuple[RankingRow, ...]:
+def ranking(run: Run, constraints: Constraints | None = None) -> tuple[RankingRow, ...]:
     """Every configuration, by table in the order of the plan, best first, failed ones last.
 
     Raises InputError where the run has no usable trial.
@@ -105,12 +149,39 @@ def ranking(run: Run) -> tuple[RankingRow, ...]:
     for table in _tables(run, candidates):
         mine = [candidate for candidate in candidates if candidate.table == table]
         usable = [candidate for candidate in mine if candidate.usable]
-        blocks = _score(usable)
-        best = max((_median(c, blocks) for c in usable), default=0.0)
-        ranked = [_row(c, math.exp(_median(c, blocks) - best)) for c in usable]
-        rows += sorted(ranked, key=lambda row: -(row.ratio or 0.0))
-        rows += [_row(candidate, None) for candidate in mine if not candidate.usable]
+        for candidate in usable:
+            candidate.breaks = constraints.broken(candidate.records) if constraints else None
+        rows += _ranked(usable)
+        rows += [_row(candidate) for candidate in mine if not candidate.usable]
     return tuple(rows)
+
+
+def _ranked(usable: Sequence[_Candidate]) -> list[RankingRow]:
+    """Of one table's candidates, best first."""
+    if not usable:
+        return []
+    blocks = _score(usable)
+    allowed = [candidate for candidate in usable if candidate.breaks is None] or usable
+    best = max(allowed, key=lambda candidate: _median(candidate, blocks))
+    confidence = 1 - 0.05 / max(1, len(usable) - 1)  # Bonferroni: they hold together
+    ranked = [
+        replace(
+            _row(candidate),
+            ratio=math.exp(_median(candidate, blocks) - _median(best, blocks)),
+            to_best=_to_best(candidate, best, confidence),
+        )
+        for candidate in usable
+    ]
+    return sorted(ranked, key=lambda row: -(row.ratio or 0.0))
+
+
+def _to_best(one: _Candidate, best: _Candidate, confidence: float) -> Ratio | None:
+    """None of the best itself, and where no block has both."""
+    blocks = sorted(one.relative.keys() & best.relative.keys())
+    if one is best or not blocks:
+        return None
+    logs = [one.relative[block] - best.relative[block] for block in blocks]
+    return ratio_of_logs(logs, epochs=[one.epochs[b] for b in blocks], confidence=confidence)
 
 
 def _candidates(trials: Iterable[TrialRecord]) -> list[_Candidate]:
@@ -150,7 +221,7 @@ def _median(candidate: _Candidate, blocks: Iterable[int]) -> float:
     return median(candidate.relative[n] for n in blocks if n in candidate.relative)
 
 
-def _row(candidate: _Candidate, ratio: float | None) -> RankingRow:
+def _row(candidate: _Candidate) -> RankingRow:
     records = candidate.records
     bad = [record for record in records if not record.usable]
     good = [record for record in records if record.usable]
@@ -167,11 +238,13 @@ def _row(candidate: _Candidate, ratio: float | None) -> RankingRow:
         mb_per_s=_middle(r.mb_per_s for r in good),
         p50_s=_middle(r.p50_s for r in good),
         p95_s=_middle(r.p95_s for r in good),
+        p99_s=p99_s(good),
         slowest_chunk_s=max((r.max_s for r in good if r.max_s is not None), default=None),
-        peak_rss_mb=max((r.peak_rss_mb for r in good if r.peak_rss_mb is not None), default=None),
-        ratio=ratio,
+        peak_rss_mb=peak_rss_mb(good),
+        wal_mb_per_s=wal_mb_per_s(good),
         failed=len(bad),
         reason=(bad[0].reason or "its rows were not found in the table") if bad else None,
+        breaks=candidate.breaks,
     )
 
 

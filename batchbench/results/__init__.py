@@ -5,13 +5,16 @@ A run is a folder of two files:
 - `run.json`, one `RunInfo`: what was run, where, on which server;
 - `trials.ndjson`, one `TrialRecord` a line, in the order in which trials ended.
 
+Runs that measured its recommendation afresh are in folders below it, `confirmation-1` and so on.
+
 Measurements are raw and never edited: percentiles and everything else that is computed of them is
 derived on reading. Neither file holds a connection string, a host or a row's values. 1 MB is
 1,000,000 bytes.
 """
 
 from batchbench.results.arrivals import KeepingUp, keeping_up
-from batchbench.results.reading import MIGRATIONS, Migration, load_run
+from batchbench.results.constraints import Constraints, p99_s, peak_rss_mb, tail_s, wal_mb_per_s
+from batchbench.results.reading import MIGRATIONS, Migration, confirmation_folder, load_run
 from batchbench.results.records import (
     GOAL_PEAK_RSS_MB,
     GOAL_ROWS_PER_S,
@@ -35,6 +38,7 @@ __all__ = [
     "MIGRATIONS",
     "P99_CHUNKS",
     "SCHEMA_VERSION",
+    "Constraints",
     "Environment",
     "KeepingUp",
     "Key",
@@ -46,9 +50,14 @@ __all__ = [
     "ServerInfo",
     "Sitting",
     "TrialRecord",
+    "confirmation_folder",
     "keeping_up",
     "load_run",
     "meets_goal",
     "open_run",
+    "p99_s",
+    "peak_rss_mb",
     "safe_command",
+    "tail_s",
+    "wal_mb_per_s",
 ]

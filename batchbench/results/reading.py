@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from batchbench.results.records import SCHEMA_VERSION, Run, RunInfo, TrialRecord
 
 RUN_FILE = "run.json"
 TRIALS_FILE = "trials.ndjson"
+_CONFIRMATION = "confirmation-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ _RECORD = TypeAdapter(TrialRecord)
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run. What is whole is read; what is not is named in `Run.warnings`.
+    """Read a run, and those below it that confirm it. What is whole is read; what is not is named
+    in `Run.warnings`.
 
     Raises InputError where there is no run, or one that this version cannot read.
     """
@@ -52,7 +54,25 @@ def load_run(folder: Path) -> Run:
             f"{folder / RUN_FILE} is no description of a run: {first_fault(error)}"
         ) from error
     records, warnings = _read_records(folder / TRIALS_FILE, steps)
-    return Run(folder, info, records, (*_changes(info), *warnings))
+    confirmations = tuple(_confirmations(folder, info, warnings))
+    return Run(folder, info, records, (*_changes(info), *warnings), confirmations)
+
+
+def confirmation_folder(run: Run, number: int) -> Path:
+    """Where its confirmations are stored, from 1."""
+    return run.folder / f"{_CONFIRMATION}{number}"
+
+
+def _confirmations(folder: Path, info: RunInfo, warnings: list[str]) -> Iterator[Run]:
+    found = [path.parent for path in folder.glob(f"{_CONFIRMATION}*/{RUN_FILE}")]
+    for path in sorted(found, key=lambda path: (len(path.name), path.name)):
+        try:
+            run = load_run(path)
+        except InputError as error:
+            warnings.append(f"left out: {error}")
+            continue
+        if run.info.confirms == info.run_id:
+            yield run
 
 
 def read_run_file(folder: Path) -> dict[str, Any]:

@@ -146,17 +146,17 @@ class TrialRecord:
     @property
     def p50_s(self) -> float | None:
         """Median latency of a chunk."""
-        return _percentile(self.latencies_s, 0.50)
+        return percentile(self.latencies_s, 0.50)
 
     @property
     def p95_s(self) -> float | None:
         """95th percentile of the chunks' latency."""
-        return _percentile(self.latencies_s, 0.95)
+        return percentile(self.latencies_s, 0.95)
 
     @property
     def p99_s(self) -> float | None:
         """99th percentile of the chunks' latency; None under 500 chunks: then show `max_s`."""
-        return _percentile(self.latencies_s, 0.99) if self.chunks >= P99_CHUNKS else None
+        return percentile(self.latencies_s, 0.99) if self.chunks >= P99_CHUNKS else None
 
     @property
     def max_s(self) -> float | None:
@@ -164,8 +164,8 @@ class TrialRecord:
         return max(self.latencies_s, default=None)
 
 
-def _percentile(values: Sequence[float], share: float) -> float | None:
-    """Linear interpolation between the closest ranks; None of nothing."""
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Linear interpolation between the closest ranks; None of nothing. share: 0 to 1."""
     if not values:
         return None
     ordered = sorted(values)
@@ -215,7 +215,8 @@ class RunInfo:
 
     created: UTC, ISO 8601. command: the command line without connection strings. plan: what
     the harness planned, as it wrote it. settings: every `BATCH_*` in use. git_revision: of
-    batchbench's own checkout, where it runs from one. resumed: later starts.
+    batchbench's own checkout, where it runs from one. resumed: later starts. confirms: the run_id
+    of the run whose recommendation this one measures afresh; None for a run of its own.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -230,6 +231,7 @@ class RunInfo:
     batchbench_version: str
     git_revision: str | None = None
     resumed: tuple[Sitting, ...] = ()
+    confirms: str | None = None
 
     @property
     def is_imported(self) -> bool:
@@ -249,12 +251,15 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A stored run. warnings: what could not be read, or makes its trials hard to compare."""
+    """A stored run. warnings: what could not be read, or makes its trials hard to compare.
+    confirmations: the runs that measured its recommendation afresh, in their order.
+    """
 
     folder: Path
     info: RunInfo
     records: tuple[TrialRecord, ...]
     warnings: tuple[str, ...] = ()
+    confirmations: tuple[Run, ...] = ()
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -278,7 +283,9 @@ class Run:
         part after the other.
         """
         kept = (r for r in self.records if r.kind == "yardstick" or r.rtt_ms == rtt_ms)
-        return replace(self, records=tuple(kept))
+        parts = (run.at(rtt_ms) for run in self.confirmations)
+        confirmations = tuple(part for part in parts if part.trials)
+        return replace(self, records=tuple(kept), confirmations=confirmations)
 
     @property
     def yardsticks(self) -> tuple[TrialRecord, ...]:
