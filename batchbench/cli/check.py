@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from batchbench.cli.console import figures_grid, note, out, print_json
+from batchbench.cli.console import figures_grid, note, out, print_json, warn
+from batchbench.cli.measured import slower_than_measured
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -56,13 +58,22 @@ def check_command(
         str | None,
         typer.Option(help="Metrics whose tables to check, with commas. Default: all five."),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run to hold the values against. Default: the newest below results/ that"
+            " measured one of the tables."
+        ),
+    ] = None,
     dsn: Dsn = None,
     server: ServerSpec = None,
     data_dir: DataDir = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> int:
-    """Hold the configured BATCH_* values against live tables and driver limits.
+    """Hold the configured BATCH_* values against live tables, driver limits and what was measured.
+
+    Where a run has measured that they are slower than what it recommends, a warning says so.
 
     Exit code 1 where the configured strategy and driver could not send a configured chunk in one
     statement. Where no strategy is configured, VALUES is meant. Also says what is left of the
@@ -77,8 +88,17 @@ def check_command(
             checked = run_async(_tables(opened.dsn, names, settings))
         else:
             checked = run_async(_profile(opened.dsn, profile_metrics(profile), settings))
+    variables = {one.verdict.setting.variable for one in checked}
+    slower = slower_than_measured(run, settings, variables)
+    for text in slower.values():
+        warn(text)
     if as_json:
-        print_json([_as_dict(one) for one in checked])
+        print_json(
+            [
+                _as_dict(one) | {"measured": slower.get(one.verdict.setting.variable)}
+                for one in checked
+            ]
+        )
     else:
         _show(checked)
     return FAILED if any(one.verdict.over for one in checked) else 0

@@ -9,6 +9,7 @@ import typer
 
 from batchbench.cli.advice import show_advice
 from batchbench.cli.console import err, out
+from batchbench.cli.explaining import show_explanation
 from batchbench.cli.files import write_whole
 from batchbench.cli.measuring import Ground, confirm
 from batchbench.cli.options import (
@@ -28,7 +29,7 @@ from batchbench.cli.planned import find_subjects, stored_plan
 from batchbench.config import Settings
 from batchbench.errors import ConfigError
 from batchbench.harness import CONFIRMATION_S
-from batchbench.recommend import env_text, recommend
+from batchbench.recommend import env_text, explain, recommend
 from batchbench.report.current import settings_of
 from batchbench.results import Constraints, Run, load_run
 
@@ -40,6 +41,14 @@ def recommend_command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     rtt_ms: RoundTrips = None,
+    explained: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="VARIABLE",
+            help="Why this value: what others would cost in speed, memory and p99.",
+        ),
+    ] = None,
     max_memory_mb: MaxMemory = None,
     max_p99_ms: MaxP99 = None,
     confirmed: Annotated[
@@ -74,6 +83,8 @@ def recommend_command(
     They are confirmed where a fresh run has shown that they surely reach 95 % of the best, else
     provisional.
     """
+    if output is not None and explained is not None:
+        raise ConfigError("--explain and --output exclude each other: a file gets all values")
     if output is not None and output.exists() and not force:
         raise ConfigError(f"{output} exists; give another name, or --force to replace it")
     constraints = Constraints(max_memory_mb=max_memory_mb, max_p99_ms=max_p99_ms)
@@ -91,6 +102,9 @@ def recommend_command(
                 scratch_schema=scratch_schema,
             )
             stored = at_round_trips(confirm(stored, ground, budget_s, constraints), rtt_ms)
+    if explained is not None:
+        show_explanation(explain(stored, explained, constraints), as_json=as_json)
+        return 0
     advice = recommend(stored, constraints)
     if as_json:
         show_advice(stored, as_json=True, constraints=constraints)

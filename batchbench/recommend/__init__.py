@@ -20,6 +20,7 @@ from batchbench.recommend.confirming import (
     Finalist,
     judge_claims,
 )
+from batchbench.recommend.explaining import Explanation, Option, explain, pareto_front
 from batchbench.recommend.ranking import RankingRow, Way, ranking
 
 __all__ = [
@@ -28,13 +29,17 @@ __all__ = [
     "TARGET",
     "Claim",
     "ClaimVerdict",
+    "Explanation",
     "Finalist",
     "GoalVerdict",
+    "Option",
     "RankingRow",
     "Recommendation",
     "Way",
     "env_text",
+    "explain",
     "judge_claims",
+    "pareto_front",
     "ranking",
     "recommend",
 ]

@@ -235,6 +235,16 @@ def _judge(
     )
 
 
+def ratio_between(run: Run, one: Sequence[Finalist], other: Sequence[Finalist]) -> Ratio | None:
+    """Speed of one against the other, by the geometric mean over tables where there are several;
+    None where no block has all of them. Both: a finalist a table, in the same order.
+    """
+    found = _by_finalist([run])
+    sides = [[_logs(found.get(finalist, ())) for finalist in side] for side in (one, other)]
+    logs = _differences(*sides)
+    return _ratio(logs) if logs else None
+
+
 def _fault(claim: Claim, found: Mapping[Finalist, Sequence[tuple[int, TrialRecord]]]) -> str:
     for finalist in claim.chosen:
         if finalist not in found:

@@ -75,6 +75,11 @@ class RankingRow:
         return f"{self.way}, chunks of {self.chunk_sizes[0]:,}"
 
     @property
+    def tail_s(self) -> float | None:
+        """p99, or the slowest chunk where there are too few for it."""
+        return self.slowest_chunk_s if self.p99_s is None else self.p99_s
+
+    @property
     def eligible(self) -> bool:
         """Whether it may be recommended."""
         return self.ratio is not None and self.breaks is None

@@ -4,7 +4,8 @@
 nothing, so it opens from disk; every text in it comes from a block of JSON and is shown as text.
 """
 
-from batchbench.report.building import build_report
+from batchbench.report.building import build_report, evidence_of
+from batchbench.report.first import gains_of
 from batchbench.report.live import LivePage
 from batchbench.report.model import FirstLine, FirstLines, GateNote, Report
 from batchbench.report.page import page
@@ -17,6 +18,8 @@ __all__ = [
     "LivePage",
     "Report",
     "build_report",
+    "evidence_of",
+    "gains_of",
     "markdown",
     "page",
     "plain_lines",
