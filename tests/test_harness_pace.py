@@ -39,7 +39,7 @@ def blocks_by_epoch(
         counts[-1] += 1
         if block == repeats or not clock.fits(plan.block_size):
             break
-        if epoch.is_over(block) and clock.fits(plan.block_size + warmups):
+        if epoch.is_over(block, plan.block_size, warmups) and clock.fits(plan.block_size + warmups):
             epoch.begun += 1
             time.now_s += EPOCH_S
             run(warmups)

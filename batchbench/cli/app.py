@@ -22,6 +22,7 @@ from batchbench.cli.recommend import recommend_command
 from batchbench.cli.report import plot_command, report_command
 from batchbench.cli.runs import export_command, runs_command
 from batchbench.cli.sweep import sweep_command
+from batchbench.cli.tune import tune_command
 from batchbench.config import without_passwords
 from batchbench.engine import LoadError
 from batchbench.errors import BatchbenchError
@@ -85,6 +86,7 @@ def _guarded(function: Callable[..., int], *arguments: Any, **options: Any) -> i
 
 
 _command("sweep", sweep_command)
+_command("tune", tune_command)
 _command("load", load_command)
 _command("loads", loads_command)
 _command("recommend", recommend_command)

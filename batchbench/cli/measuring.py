@@ -74,11 +74,17 @@ def measure(
 
 
 def confirm(
-    run: Run, ground: Ground, budget_s: float, constraints: Constraints | None = None
+    run: Run,
+    ground: Ground,
+    budget_s: float,
+    constraints: Constraints | None = None,
+    *,
+    again: bool = True,
 ) -> Run:
     """Measure afresh what `run` recommends, beside all within reach of it; the run with that.
 
-    A confirmation that was broken off goes on. Raises ConfigError where the server is another one
+    A confirmation that was broken off goes on. again: whether one that ended is followed by
+    another. Raises ConfigError where the server is another one
     than the run's, InputError where the run recommends nothing.
     """
     _check_server(run, ground.server)
@@ -95,6 +101,8 @@ def confirm(
         for finalist in recommend(run.at(rtt_ms), constraints).finalists
     ]
     begun = unfinished(run, wanted)
+    if run.confirmations and not begun and not again:
+        return run
     plan = begun or confirmation_plan(run, wanted, budget_s)
     folder = run.confirmations[-1].folder if begun else _new_folder(run)
     err.print(f"confirming {len(wanted)} configurations in a fresh run", markup=False)

@@ -21,7 +21,7 @@ from batchbench.events import (
     Notice,
     RowsRejected,
 )
-from batchbench.harness import Preparing, SweepEvent, SweepNotice, SweepStarted, TrialEnded
+from batchbench.harness import Looked, Preparing, SweepEvent, SweepNotice, SweepStarted, TrialEnded
 from batchbench.monitoring import event_record
 
 _PLAIN_EVERY_S = 10.0
@@ -151,8 +151,19 @@ class SweepProgress(_WithBar):
                 self._bar.update(self._task, description=f"preparing {event.table}")
             case SweepNotice():
                 note(event.text)
+            case Looked():
+                self._looked(event)
             case TrialEnded():
                 self._trial(event)
+
+    def _looked(self, event: Looked) -> None:
+        look = event.look
+        if look.dropped or look.added:
+            self._console.print(
+                f"after block {look.block}: {len(look.dropped)} stop, {len(look.added)} begin,"
+                f" {event.running} go on",
+                markup=False,
+            )
 
     def _trial(self, event: TrialEnded) -> None:
         record = event.record

@@ -226,7 +226,7 @@ def sweep_command(
         left_s = budget_s if resume else None
         run = measure(plan, folder, ground, resume=resume, budget_s=left_s, watch=watch)
         if confirmed:
-            run = confirm(run, ground, CONFIRMATION_S)
+            run = confirm(run, ground, CONFIRMATION_S, again=not resume)
     code = _show(run, as_json=as_json)
     if not as_json:
         out.print(f"\nrun: {folder}", markup=False)

@@ -20,6 +20,7 @@ from batchbench.harness.planning import (
 )
 from batchbench.harness.process import Footprint
 from batchbench.harness.progress import (
+    Looked,
     Preparing,
     SweepEvent,
     SweepListener,
@@ -27,10 +28,18 @@ from batchbench.harness.progress import (
     SweepStarted,
     TrialEnded,
 )
+from batchbench.harness.search import Search
 from batchbench.harness.spread import PAIR_SD, pair_sd
 from batchbench.harness.subject import Subject, profile_subject, table_subjects
 from batchbench.harness.surroundings import usable_cores
 from batchbench.harness.sweep import run_sweep
+from batchbench.harness.tuning import (
+    SEARCH_SHARE,
+    TUNE_BUDGET_S,
+    Space,
+    first_block_s,
+    tune_plan,
+)
 
 __all__ = [
     "CONFIRMATION_S",
@@ -39,9 +48,14 @@ __all__ = [
     "FEWEST_CHUNKS",
     "MOST_BLOCKS",
     "PAIR_SD",
+    "SEARCH_SHARE",
+    "TUNE_BUDGET_S",
     "Configuration",
     "Footprint",
+    "Looked",
     "Preparing",
+    "Search",
+    "Space",
     "Subject",
     "SweepEvent",
     "SweepListener",
@@ -53,6 +67,7 @@ __all__ = [
     "configured",
     "confirmation_plan",
     "default_plan",
+    "first_block_s",
     "full_grid",
     "pair_sd",
     "plan_from_document",
@@ -61,6 +76,7 @@ __all__ = [
     "run_sweep",
     "sized",
     "table_subjects",
+    "tune_plan",
     "unfinished",
     "usable_cores",
 ]

@@ -31,6 +31,7 @@ def confirmation_plan(
         epochs=_EPOCHS,
         seed=plan.seed + 1 + len(run.confirmations),
         budget_s=budget_s,
+        search=None,
     )
 
 

@@ -52,6 +52,8 @@ def said_at_end(run: Run) -> Iterator[str]:
     if run.is_open_loop:
         return
     good = [record for record in run.trials if record.usable]
+    stopped = {name for look in run.info.looks for name in look.dropped}
+    good = [record for record in good if record.name not in stopped]
     few = {record.chunk_size for record in good if record.chunks < FEWEST_CHUNKS}
     if few:
         largest = max(record.chunk_rows or 0 for record in good)

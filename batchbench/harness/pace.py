@@ -71,8 +71,9 @@ class Epochs:
     clock: Clock
     begun: int = 1
 
-    def is_over(self, block: int) -> bool:
-        """Whether the blocks of this epoch were run; block: the last one.
+    def is_over(self, block: int, size: int, warmups: int) -> bool:
+        """Whether the blocks of this epoch were run; block: the last one. size, warmups: loads of
+        a block, and ahead of an epoch.
 
         Also where another block would leave too little of the budget for one in each later epoch.
         """
@@ -82,7 +83,6 @@ class Epochs:
         share = block / self.plan.repeats
         if self.clock.budget_s is not None:
             share = max(share, 1 - self.clock.left_s() / self.clock.budget_s)
-        size, warmups = self.plan.block_size, len(self.plan.warmup_trials())
         loads = size + later * (size + warmups)
         fits = self.clock.fits(loads, later * EPOCH_S)
         return share >= self.begun / self.plan.epochs or not fits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any, Literal
@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from batchbench.errors import ConfigError
-from batchbench.results import Regime
+from batchbench.harness.search import Search
+from batchbench.results import Constraints, Regime
 from batchbench.strategies import OnConflict
 
 DEFAULT_ROWS = 10_000
@@ -81,6 +82,7 @@ class SweepPlan:
     arrival_rows_per_s: rows arrive at this rate (open loop); None: all are there at once.
     sources: by table, the fingerprint of the source of its rows; synthetic ones have none.
     on_conflict, transaction: as the engine takes them.
+    search: where not every configuration runs in every block, which do.
     """
 
     configurations: tuple[Configuration, ...]
@@ -97,6 +99,7 @@ class SweepPlan:
     arrival_rows_per_s: float | None = None
     budget_s: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         if not self.configurations:
@@ -143,8 +146,10 @@ class SweepPlan:
         """The tables swept, in the order of the configurations."""
         return tuple(dict.fromkeys(c.table for c in self.configurations))
 
-    def block(self, number: int) -> tuple[Trial, ...]:
-        """The trials of a block, from 1.
+    def block(
+        self, number: int, members: Sequence[Configuration] | None = None
+    ) -> tuple[Trial, ...]:
+        """The trials of a block, from 1. members: who runs in it; None: all.
 
         Odd blocks have a random order of their own, each even one reverses the one before: what
         drifts within two blocks (caches, a table's neighbours) meets every configuration alike.
@@ -153,28 +158,40 @@ class SweepPlan:
             *((configuration, "trial") for configuration in self.configurations),
             *((yardstick_of(table), "yardstick") for table in self.tables),
         ]
+        running = set(self.configurations if members is None else members)
+        tables = {c.table for c in running}
         rng = np.random.default_rng([self.seed, (number - 1) // 2])
         order = rng.permutation(len(planned)).tolist()
         if number % 2 == 0:
             order.reverse()
+        chosen = [
+            planned[index]
+            for index in order
+            if planned[index][0] in running
+            or (planned[index][1] == "yardstick" and planned[index][0].table in tables)
+        ]
         return tuple(
-            Trial(planned[index][0], planned[index][1], number, number, position)
-            for position, index in enumerate(order, 1)
+            Trial(configuration, kind, number, number, position)
+            for position, (configuration, kind) in enumerate(chosen, 1)
         )
 
     @property
     def block_size(self) -> int:
-        """Loads of a block."""
+        """Loads of a block of all configurations."""
         return len(self.configurations) + len(self.tables)
 
     def blocks(self) -> Iterator[tuple[Trial, ...]]:
         """All blocks, in order."""
         return (self.block(number) for number in range(1, self.repeats + 1))
 
-    def warmup_trials(self, done: int = 0) -> tuple[Trial, ...]:
-        """The warm-ups of one start of the run; `done`: warm-ups of each kind in earlier starts."""
+    def warmup_trials(
+        self, done: int = 0, members: Sequence[Configuration] | None = None
+    ) -> tuple[Trial, ...]:
+        """The warm-ups of one start of the run; `done`: warm-ups of each kind in earlier starts.
+        members: who will run; None: all.
+        """
         kinds: dict[tuple[str, str, str, float], Configuration] = {}
-        for c in self.configurations:
+        for c in self.configurations if members is None else members:
             kind = (c.table, c.strategy, c.driver, c.rtt_ms)
             # The largest chunks and the most writers are what later trials need memory for.
             first = kinds.setdefault(kind, c)
@@ -202,6 +219,19 @@ def plan_from_document(document: dict[str, Any]) -> SweepPlan:
         parts = dict(document)
         configurations = tuple(Configuration(**c) for c in parts.pop("configurations"))
         on_conflict = OnConflict(parts.pop("on_conflict"))
-        return SweepPlan(configurations=configurations, on_conflict=on_conflict, **parts)
+        search = _search(parts.pop("search", None))
+        return SweepPlan(
+            configurations=configurations, on_conflict=on_conflict, search=search, **parts
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError("the run's plan cannot be read; start a new run") from error
+
+
+def _search(document: dict[str, Any] | None) -> Search | None:
+    if document is None:
+        return None
+    parts = dict(document)
+    starts, constraints = parts.pop("starts"), Constraints(**parts.pop("constraints"))
+    return Search(
+        starts=None if starts is None else tuple(starts), constraints=constraints, **parts
+    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchbench.results import TrialRecord
+from batchbench.results import Look, TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,13 @@ class SweepNotice:
     text: str
 
 
-SweepEvent = SweepStarted | Preparing | TrialEnded | SweepNotice
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """An adaptive run looked at its trials. running: configurations that go on."""
+
+    look: Look
+    running: int
+
+
+SweepEvent = Looked | SweepStarted | Preparing | TrialEnded | SweepNotice
 SweepListener = Callable[[SweepEvent], None]

@@ -43,14 +43,10 @@ def pair_sd(run: Run) -> float | None:
 def _by_table_and_epoch(trials: Iterable[TrialRecord]) -> Iterable[_Cells]:
     """Log speeds by block and configuration."""
     trials = list(trials)
-    failed = {_name(record) for record in trials if not record.usable}
+    failed = {record.name for record in trials if not record.usable}
     groups: dict[tuple[str, int], _Cells] = {}
     for record in trials:
-        if record.rows_per_s and _name(record) not in failed:
+        if record.rows_per_s and record.name not in failed:
             cells = groups.setdefault((record.table, record.epoch), {})
-            cells[record.block, _name(record)] = math.log(record.rows_per_s)
+            cells[record.block, record.name] = math.log(record.rows_per_s)
     return groups.values()
-
-
-def _name(record: TrialRecord) -> str:
-    return record.trial_id.rpartition("#")[0]

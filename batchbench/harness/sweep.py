@@ -23,9 +23,16 @@ from batchbench.harness.observe import delayed
 from batchbench.harness.pace import Clock, Epochs, spent_s
 from batchbench.harness.plan import Configuration, SweepPlan, Trial
 from batchbench.harness.preparing import prepare
-from batchbench.harness.progress import Preparing, SweepListener, SweepStarted, TrialEnded
+from batchbench.harness.progress import (
+    Looked,
+    Preparing,
+    SweepListener,
+    SweepStarted,
+    TrialEnded,
+)
 from batchbench.harness.recording import lost_record
 from batchbench.harness.scratch import Scratch
+from batchbench.harness.search import is_over, look_after, members
 from batchbench.harness.state import check_settings, privileges_of, with_settings
 from batchbench.harness.subject import Subject, profile_subject
 from batchbench.harness.surroundings import (
@@ -276,12 +283,36 @@ class _Sweep:
         return max((record.epoch for record in self.writer.records), default=0) + 1
 
     def next_block(self, number: int) -> tuple[Trial, ...]:
-        """What is missing of the first block from `number` that is not whole; () of the last."""
+        """What is missing of the first block from `number` that is not whole; () of the last.
+
+        Where the plan is searched, looks that are due after whole blocks are taken on the way.
+        """
+        self._look(number - 1)
         for block in range(number, self.plan.repeats + 1):
-            missing = tuple(filter(self._is_missing, self.plan.block(block)))
+            running = self.running(block)
+            if self.plan.search is not None and is_over(running):
+                return ()
+            missing = tuple(filter(self._is_missing, self.plan.block(block, running)))
             if missing:
                 return missing
+            self._look(block)
         return ()
+
+    def running(self, block: int) -> tuple[Configuration, ...]:
+        """Who runs in a block."""
+        plan = self.plan
+        return members(plan.configurations, plan.search, self.writer.info.looks, block)
+
+    def _look(self, block: int) -> None:
+        plan, made = self.plan, self.writer.info.looks
+        if plan.search is None or block == 0:
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        records = self.writer.records
+        look = look_after(plan.configurations, plan.search, made, records, block, now)
+        if look is not None:
+            self.writer.add_look(look)
+            self.emit(Looked(look, len(self.running(block + 1))))
 
     def _is_missing(self, trial: Trial) -> bool:
         lost = self.losses[trial.configuration] >= _MOST_LOSSES
@@ -299,15 +330,17 @@ class _Sweep:
             missing = self.next_block(block + 1)
             if not missing or not self.clock.fits(len(missing)):
                 break
-            warmups = len(self.plan.warmup_trials())
-            if self.epochs.is_over(block) and self.clock.fits(len(missing) + warmups):
+            running = self.running(missing[0].block)
+            warmups = len(self.plan.warmup_trials(members=running))
+            over = self.epochs.is_over(block, len(missing), warmups)
+            if over and self.clock.fits(len(missing) + warmups):
                 self.epochs.begun += 1
                 await self.clients.next(server=True)
                 await self._warm_up(missing)
 
     async def _warm_up(self, next_block: Sequence[Trial]) -> None:
         earlier = max((r.repeat for r in self.writer.records if r.kind == "warmup"), default=0)
-        warmups = self.plan.warmup_trials(earlier)
+        warmups = self.plan.warmup_trials(earlier, self.running(next_block[0].block))
         for position, trial in enumerate(warmups, 1):
             await self._run(trial, len(warmups) - position, next_block)
 
@@ -326,7 +359,7 @@ class _Sweep:
         self.done += 1
         block = block_left[0].block if block_left else trial.block
         left = warmups_left + len(block_left)
-        size = self.plan.block_size
+        size = len(self.running(block)) + len(self.plan.tables)
         left += self.clock.blocks(self.plan.repeats - block, size, left) * size
         self.emit(TrialEnded(record, self.done, self.done + left, self.clock.need_s(left)))
 

@@ -11,13 +11,14 @@ from batchbench.errors import InputError
 from batchbench.results import (
     Constraints,
     Run,
+    RunInfo,
     TrialRecord,
     meets_goal,
     p99_s,
     peak_rss_mb,
     wal_mb_per_s,
 )
-from batchbench.stats import Ratio, ratio_of_logs
+from batchbench.stats import Ratio, additive_levels, ratio_of_logs
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,7 +46,8 @@ class RankingRow:
     together. p99_s: of all its chunks, None under 500.
     peak_rss_mb, slowest_chunk_s: the largest. failed: trials that failed, with the first reason;
     such a configuration has no ratio and is never recommended. breaks: which constraint it breaks,
-    and how; such a one is never recommended either.
+    and how; stopped: why an adaptive run did not go on with it. Such ones are never recommended
+    either.
     """
 
     table: str
@@ -68,6 +70,7 @@ class RankingRow:
     failed: int = 0
     reason: str | None = None
     breaks: str | None = None
+    stopped: str | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +85,7 @@ class RankingRow:
     @property
     def eligible(self) -> bool:
         """Whether it may be recommended."""
-        return self.ratio is not None and self.breaks is None
+        return self.ratio is not None and self.breaks is None and self.stopped is None
 
     @property
     def goal_met(self) -> bool:
@@ -123,6 +126,7 @@ class _Candidate:
     records: list[TrialRecord] = field(default_factory=list)
     relative: dict[int, float] = field(default_factory=dict)
     breaks: str | None = None
+    stopped: str | None = None
 
     @property
     def epochs(self) -> dict[int, int]:
@@ -156,17 +160,18 @@ def ranking(run: Run, constraints: Constraints | None = None) -> tuple[RankingRo
         usable = [candidate for candidate in mine if candidate.usable]
         for candidate in usable:
             candidate.breaks = constraints.broken(candidate.records) if constraints else None
-        rows += _ranked(usable)
+        blocks = _score_adaptive(usable, run.info) if run.is_adaptive else _score(usable)
+        rows += _ranked(usable, blocks)
         rows += [_row(candidate) for candidate in mine if not candidate.usable]
     return tuple(rows)
 
 
-def _ranked(usable: Sequence[_Candidate]) -> list[RankingRow]:
-    """Of one table's candidates, best first."""
+def _ranked(usable: Sequence[_Candidate], blocks: Sequence[int]) -> list[RankingRow]:
+    """Of one table's candidates, best first, those that an adaptive run stopped last."""
     if not usable:
         return []
-    blocks = _score(usable)
-    allowed = [candidate for candidate in usable if candidate.breaks is None] or usable
+    running = [candidate for candidate in usable if candidate.stopped is None] or usable
+    allowed = [candidate for candidate in running if candidate.breaks is None] or running
     best = max(allowed, key=lambda candidate: _median(candidate, blocks))
     confidence = 1 - 0.05 / max(1, len(usable) - 1)  # Bonferroni: they hold together
     ranked = [
@@ -177,7 +182,7 @@ def _ranked(usable: Sequence[_Candidate]) -> list[RankingRow]:
         )
         for candidate in usable
     ]
-    return sorted(ranked, key=lambda row: -(row.ratio or 0.0))
+    return sorted(ranked, key=lambda row: (row.stopped is not None, -(row.ratio or 0.0)))
 
 
 def _to_best(one: _Candidate, best: _Candidate, confidence: float) -> Ratio | None:
@@ -222,6 +227,28 @@ def _score(usable: Sequence[_Candidate]) -> list[int]:
     return counted
 
 
+def _score_adaptive(usable: Sequence[_Candidate], info: RunInfo) -> list[int]:
+    """The same where not all ran in all blocks, and fill in `stopped`."""
+    cells = {
+        (number, place): speed
+        for place, candidate in enumerate(usable)
+        for number in candidate.epochs
+        if (speed := candidate.speed(number)) is not None
+    }
+    _, effects = additive_levels(cells)
+    for (number, place), speed in cells.items():
+        usable[place].relative[number] = speed - effects[number]
+    dropped = {name: why for look in info.looks for name, why in look.dropped.items()}
+    most = max((len(candidate.relative) for candidate in usable), default=0)
+    for candidate in usable:
+        names = {record.name for record in candidate.records}
+        if names <= dropped.keys():
+            candidate.stopped = dropped[min(names)]
+        elif 2 * len(candidate.relative) < most:
+            candidate.stopped = f"began late: {len(candidate.relative)} of {most} blocks"
+    return sorted(effects)
+
+
 def _median(candidate: _Candidate, blocks: Iterable[int]) -> float:
     return median(candidate.relative[n] for n in blocks if n in candidate.relative)
 
@@ -250,6 +277,7 @@ def _row(candidate: _Candidate) -> RankingRow:
         failed=len(bad),
         reason=(bad[0].reason or "its rows were not found in the table") if bad else None,
         breaks=candidate.breaks,
+        stopped=candidate.stopped,
     )
 
 

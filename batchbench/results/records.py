@@ -131,6 +131,11 @@ class TrialRecord:
         return Key(*kind, self.chunk_size, self.parallelism, self.rtt_ms)
 
     @property
+    def name(self) -> str:
+        """Of its configuration, as plans and looks have it: "sleep/copy/psycopg/5000/2"."""
+        return self.trial_id.rpartition("#")[0]
+
+    @property
     def usable(self) -> bool:
         """Whether the load ended well and every row was found in the table."""
         verified = self.rows_verified == self.rows and bool(self.checksum_ok)
@@ -210,13 +215,28 @@ class Sitting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A look of an adaptive run at its trials so far.
+
+    block: the last one before it. at: UTC, ISO 8601. dropped: who runs no more, and why; added: who
+    runs from the next block on. Both by the name that trial ids begin with.
+    """
+
+    block: _Count
+    at: str
+    dropped: Mapping[str, str]
+    added: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What a run is.
 
     created: UTC, ISO 8601. command: the command line without connection strings. plan: what
     the harness planned, as it wrote it. settings: every `BATCH_*` in use. git_revision: of
     batchbench's own checkout, where it runs from one. resumed: later starts. confirms: the run_id
-    of the run whose recommendation this one measures afresh; None for a run of its own.
+    of the run whose recommendation this one measures afresh; None for a run of its own. looks: of
+    an adaptive run, in their order.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -232,6 +252,7 @@ class RunInfo:
     git_revision: str | None = None
     resumed: tuple[Sitting, ...] = ()
     confirms: str | None = None
+    looks: tuple[Look, ...] = ()
 
     @property
     def is_imported(self) -> bool:
@@ -270,6 +291,11 @@ class Run:
     def is_open_loop(self) -> bool:
         """Whether its rows arrived at a rate of their own (see `results.arrivals`)."""
         return any(record.arrival_rows_per_s is not None for record in self.trials)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether not all of its configurations were to run in all blocks."""
+        return bool(self.info.plan.get("search"))
 
     @property
     def rtts_ms(self) -> tuple[float, ...]:

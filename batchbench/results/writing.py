@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 from batchbench.errors import ConfigError
 from batchbench.results.reading import RUN_FILE, TRIALS_FILE, load_run, read_run_file
-from batchbench.results.records import SCHEMA_VERSION, RunInfo, TrialRecord
+from batchbench.results.records import SCHEMA_VERSION, Look, RunInfo, TrialRecord
 
 if sys.platform != "win32":
     import fcntl
@@ -80,6 +80,11 @@ class RunWriter:
         os.fsync(self._stream.fileno())
         self._ids.add(record.trial_id)
         self.records.append(record)
+
+    def add_look(self, look: Look) -> None:
+        """Store what an adaptive run goes on with."""
+        self.info = replace(self.info, looks=(*self.info.looks, look))
+        _write_run_file(self.folder, self.info)
 
     def close(self) -> None:
         """Close the file and let go of the folder."""

@@ -1,5 +1,6 @@
 """Statistics of measured trials: pure functions of numbers, honest about doubt."""
 
+from batchbench.stats.additive import additive_levels
 from batchbench.stats.drift import Drift, drift_of
 from batchbench.stats.family import against_all, holm, lower_bound, p_value
 from batchbench.stats.histogram import Histogram, histogram_of
@@ -26,6 +27,7 @@ __all__ = [
     "Ratio",
     "Scaling",
     "Verdict",
+    "additive_levels",
     "against_all",
     "detectable",
     "drift_of",
