@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
+.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-tune evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ evidence-newer: $(VENV)/.dev ## 1,000 examples of --newer-by against a model
 
 evidence-pooler: $(VENV)/.dev ## every combination through PgBouncer in transaction mode, 100,000 rows
 	@$(BIN)/python -m tests.pooler --out results/evidence/pooler-$$(date -u +%F).md $(ARGS)
+
+evidence-tune: $(VENV)/.dev ## tune against the whole grid and random search, 10 seeds: hours; it goes on where it stopped
+	@$(BIN)/python -m benchmarks.tuning --out results/evidence/tune-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)
