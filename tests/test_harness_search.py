@@ -287,6 +287,21 @@ def test_killed_and_resumed_it_is_one_run_without_a_trial_twice(dsn18: str, tmp_
     assert "BATCH_SLEEP_CHUNK_SIZE=" in said
 
 
+def test_a_race_stops_the_surely_slower_after_six_blocks(dsn18: str, tmp_path: Path) -> None:
+    """One row a statement against 200: the difference is no matter of noise."""
+    words = ("--profile", "sleep", "--strategy", "values", "--driver", "psycopg", "--rows", "200")
+    grid = ("--chunk-size", "1,200", "--parallelism", "1", "--repeats", "9", "--race")
+    with start("sweep", *words, *grid, "--dsn", dsn18, "-o", "run", cwd=tmp_path) as process:
+        said = process.communicate(timeout=90)[0]
+    assert process.returncode == 0, said
+    run = load_run(tmp_path / "run")
+    counts = Counter(record.chunk_size for record in run.trials)
+    assert counts == {1: 6, 200: 6}  # one that is left has nothing to race with
+    (look,) = run.info.looks
+    assert list(look.dropped) == ["sleep/values/psycopg/1/1"]
+    assert "after block 6: 1 stop" in said
+
+
 def test_a_sweep_is_not_gone_on_with_as_a_search(tmp_path: Path) -> None:
     info = replace(INFO, plan=SweepPlan(configurations=GRID[:1]).document())
     open_run(tmp_path / "run", info).close()

@@ -36,7 +36,7 @@ from batchbench.cli.planned import (
 )
 from batchbench.drivers import CAPABILITIES
 from batchbench.errors import ConfigError
-from batchbench.harness import CONFIRMATION_S, SweepPlan, configured
+from batchbench.harness import CONFIRMATION_S, Search, SweepPlan, configured
 from batchbench.recommend import recommend
 from batchbench.results import Run
 from batchbench.strategies import OnConflict, strategy_names
@@ -149,6 +149,14 @@ def sweep_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, as it was planned.")
     ] = False,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="Stop what is surely under 0.97 of the best, at looks after 6, 12, 24 and 48"
+            " blocks.",
+        ),
+    ] = False,
     confirmed: Annotated[
         bool,
         typer.Option(
@@ -174,8 +182,10 @@ def sweep_command(
     grid of what is named. Exit code 1 where no configuration of a table meets the goal: 10,000
     rows in under 5 s and under 500 MB.
     """
-    if confirmed and arrival_rate is not None:
-        raise ConfigError("--confirm compares speeds, and --arrival-rate sets them: give one")
+    if (confirmed or race) and arrival_rate is not None:
+        raise ConfigError(
+            "--confirm and --race compare speeds, and --arrival-rate sets them: leave one out"
+        )
     settings = read_settings(env_file)
     budget_s = None if budget is None else seconds_of(budget, "--budget")
     subjects = find_subjects(table, profile, source)
@@ -199,6 +209,7 @@ def sweep_command(
             regime=regime.value,
             server_settings=server_settings(server_setting or []),
             arrival_rows_per_s=arrival_rate,
+            search=Search() if race else None,
         )
         plan = make_plan(
             grid,

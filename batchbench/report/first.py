@@ -250,7 +250,9 @@ def _trust_details(
         )
     epochs = len({block_of(record)[0] for record in evidence.run.trials})
     yield f"{plural(epochs, 'epoch')} (lives of the server)."
-    yield f"{evidence.advice.doubt[:1].upper()}{evidence.advice.doubt[1:]}."
+    advice = evidence.advice
+    said = advice.doubt or "; ".join(verdict.sentence for verdict in advice.verdicts)
+    yield f"{said[:1].upper()}{said[1:]}."
     yield from (f"{warning}." for warning in evidence.run.warnings)
 
 

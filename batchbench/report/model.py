@@ -238,7 +238,7 @@ Chart: TypeAlias = XYChart | HeatChart | BarChart
 @dataclass(frozen=True, slots=True)
 class RankRow:
     """A configuration as its table's ranking shows it. cells: by `RANK_COLUMNS`; ratio text comes
-    with its interval, verdict is "best", "slower", "~", "??" or "failed".
+    with its interval, verdict is "fastest", "slower", "~", "??", "stopped" or "failed".
     """
 
     cells: tuple[str, ...]

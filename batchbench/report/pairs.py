@@ -86,7 +86,9 @@ def noise(groups: Sequence[Group], chosen: Iterable[Group]) -> Noise | None:
     trial, pair, epochs = [], [], set()
     for reference in chosen:
         others = [g for g in groups if g.table == reference.table and g.usable and g != reference]
-        base, sides = reference.logs(), [group.logs() for group in others]
+        base = reference.logs()
+        # What an adaptive run stopped soon has too few blocks, and would leave none in common.
+        sides = [s for s in (g.logs() for g in others) if 2 * len(s.keys() & base) >= len(base)]
         blocks = common_blocks([base, *sides])
         if len(blocks) < 2 or not sides:
             continue

@@ -83,6 +83,8 @@ def _verdict(row: RankingRow, against: Difference | None, *, is_best: bool) -> s
         return "failed"
     if is_best:
         return "fastest"
+    if row.stopped is not None:
+        return "stopped"
     symbol = UNKNOWN if against is None else against.symbol
     return _VERDICTS.get(symbol, symbol)
 
