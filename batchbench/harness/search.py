@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from batchbench.results import Constraints, Look, TrialRecord
@@ -32,7 +33,12 @@ RACE_PAIRS = (6, 12, 24, 48)
 WORTH = 0.97
 """Of the best: who surely has less stops, since it would not be recommended."""
 
-_LEVELS = looks([pairs / RACE_PAIRS[-1] for pairs in RACE_PAIRS])
+
+@cache
+def _level(pairs: int) -> float:
+    """Of the look after so many pairs."""
+    levels = looks([each / RACE_PAIRS[-1] for each in RACE_PAIRS])
+    return levels[RACE_PAIRS.index(pairs)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +181,7 @@ class _State:
 
     def behind(self, since: int) -> dict[str, str]:
         """Who is surely slower than the best of its group, by the pairs after block `since`."""
-        level = _LEVELS[RACE_PAIRS.index(self.block - since)]
+        level = _level(self.block - since)
         dropped: dict[str, str] = {}
         for group in self.groups():
             faults = self._faults(group)
