@@ -181,6 +181,35 @@ def test_who_was_stopped_is_never_recommended_however_lucky() -> None:
     assert recommend(replace(run, records=lucky)).values["BATCH_SLEEP_CHUNK_SIZE"] == "800"
 
 
+def test_a_way_that_all_tables_can_share_is_kept() -> None:
+    """Each table has its own best way, and unnest with one writer is second on both."""
+    grid = [
+        Configuration(table, s, d, 400, w) for table in ("sleep", "workout") for s, d, w in WAYS
+    ]
+    second = ("unnest", "asyncpg", 1)
+
+    def speed(c: Configuration) -> float:
+        way = (c.strategy, c.driver, c.parallelism)
+        if way == second:
+            return 9e4
+        place = WAYS.index(way)
+        return 1e5 + place if (place < 4) == (c.table == "sleep") else 4e4 + place
+
+    search = Search(starts=None, keep=2, finalists=2)
+    looks: list[Look] = []
+    records: list[TrialRecord] = []
+    for block in range(1, 15):
+        running = members(grid, search, looks, block)
+        records += [trial(c, block, speed(c)) for c in running]
+        look = look_after(grid, search, looks, records, block, "")
+        looks += [look] if look is not None else []
+    running = members(grid, search, looks, 15)
+    assert {c.table for c in running if (c.strategy, c.driver, c.parallelism) == second} == {
+        *("sleep", "workout")
+    }
+    assert len(running) < len(grid) / 2
+
+
 def test_looks_follow_from_the_records_alone() -> None:
     """Whatever the order in which they are read back."""
     run = searched(peaked, sd=0.1)

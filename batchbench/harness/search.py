@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from batchbench.results import Constraints, Look, TrialRecord
@@ -58,6 +59,7 @@ class Search:
 
 
 Configurations = Sequence["Configuration"]
+_Way = tuple[str, str, int, float]
 
 
 def members(
@@ -159,6 +161,7 @@ class _State:
         """Who stops, with the reason, and who begins."""
         dropped: dict[str, str] = {}
         added: list[str] = []
+        shared = self._shared()
         for group in self.groups():
             faults = self._faults(group)
             levels = self._levels(group)
@@ -171,7 +174,7 @@ class _State:
                 str(c): f"{math.exp(levels[str(c)] - best):.2f} of the best after block"
                 f" {self.block}, place {place} of {len(good)}"
                 for place, c in enumerate(good, 1)
-                if place > kept
+                if place > kept and str(c) not in shared
             }
             added += self._neighbours(good[: int(min(kept, len(good)))], smaller_only=False)
             # What is fast and breaks a constraint may keep to it in smaller chunks.
@@ -183,16 +186,18 @@ class _State:
         """Who is surely slower than the best of its group, by the pairs after block `since`."""
         level = _level(self.block - since)
         dropped: dict[str, str] = {}
+        spared = self._shared()
         for group in self.groups():
             faults = self._faults(group)
             dropped |= faults
-            logs = {c: self._logs(str(c), since) for c in group if str(c) not in faults}
+            good = [c for c in group if str(c) not in faults]
+            logs = {c: found for c in good if (found := self._logs(str(c), since))}
             if not logs:
                 continue
-            best = max(logs, key=lambda c: sum(log for log, _ in logs[c].values()))
+            best = max(logs, key=lambda c: fmean(log for log, _ in logs[c].values()))
             for one, own in logs.items():
                 shared = sorted(own.keys() & logs[best].keys())
-                if one == best or not shared:
+                if one == best or not shared or str(one) in spared:
                     continue
                 ratio = ratio_of_logs(
                     [own[block][0] - logs[best][block][0] for block in shared],
@@ -204,6 +209,28 @@ class _State:
                         " pairs"
                     )
         return dropped
+
+    def _shared(self) -> set[str]:
+        """What the best way over all tables needs of each: strategy, driver and writers are one
+        choice for all, and no table may stop what the others want. None where there is one table.
+        """
+        best: dict[_Way, dict[str, tuple[float, str]]] = {}
+        groups = self.groups()
+        tables = {group[0].table for group in groups}
+        if len(tables) < 2:
+            return set()
+        for group in groups:
+            faults, levels = self._faults(group), self._levels(group)
+            for c in group:
+                if str(c) in levels and str(c) not in faults:
+                    way = (c.strategy, c.driver, c.parallelism, c.rtt_ms)
+                    mine = best.setdefault(way, {})
+                    here = (levels[str(c)], str(c))
+                    mine[c.table] = max(mine.get(c.table, here), here)
+        whole = [found for found in best.values() if found.keys() == tables]
+        # A table's levels are about its own mean, so that sums over tables compare.
+        most = max(whole, key=lambda found: sum(level for level, _ in found.values()), default={})
+        return {name for _, name in most.values()}
 
     def _logs(self, name: str, since: int) -> dict[int, tuple[float, int]]:
         """Log speed and epoch, by block."""
