@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Installs print errors only. Root needs no warning about itself: it is our own venv.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
-SOURCES := batchbench tests benchmarks docs/hooks.py
+SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
 .PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
 

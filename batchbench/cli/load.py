@@ -6,6 +6,7 @@ from batchbench.casts import CastOptions
 from batchbench.cli import load_flags as flags
 from batchbench.cli.console import err, note, out, warn
 from batchbench.cli.loaded import show_plan, show_result
+from batchbench.cli.metrics import served_too
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -26,6 +27,7 @@ from batchbench.engine import LoadError, LoadOptions, load, plan_load
 from batchbench.engine.policies import Policies
 from batchbench.errors import ConfigError
 from batchbench.ledger import DEFAULT_SCHEMA
+from batchbench.monitoring.prometheus import LOOPBACK
 from batchbench.profile import PROFILES
 from batchbench.sources import (
     HealthOptions,
@@ -81,6 +83,8 @@ def load_command(
     user_id: flags.UserId = None,
     metrics: flags.Metrics = None,
     log_format: flags.LogFormatOption = flags.LogFormat.TEXT,
+    metrics_port: flags.MetricsPort = None,
+    metrics_host: flags.MetricsHost = LOOPBACK,
     dry_run: flags.DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -129,7 +133,7 @@ def load_command(
             return run_async(_dry_run(source, tables, opened.dsn, options, create=create))
         progress = JsonLog(err) if log_format is flags.LogFormat.JSON else LoadProgress(err)
         try:
-            with progress:
+            with served_too(progress.listen, metrics_port, metrics_host) as listen, progress:
                 if create:
                     run_async(_create_missing(source, tables, opened.dsn, options))
                 result = run_async(
@@ -139,7 +143,7 @@ def load_command(
                         opened.dsn,
                         options,
                         resume=resume,
-                        on_event=progress.listen,
+                        on_event=listen,
                     )
                 )
         except LoadError as error:

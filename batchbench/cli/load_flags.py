@@ -258,6 +258,19 @@ LogFormatOption = Annotated[
 ]
 
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        help="While the load runs, answer Prometheus at this port's /metrics; 0: any free one.",
+        min=0,
+        max=65_535,
+    ),
+]
+
+MetricsHost = Annotated[
+    str, typer.Option(help="The address of --metrics-port; what is not loopback, others can read.")
+]
+
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show casts, limits and plan; write nothing.")
 ]

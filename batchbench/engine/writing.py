@@ -104,10 +104,15 @@ class ChunkWriter:
             await self.commit()
         seconds = time.perf_counter() - started
         self._s.accounts.took(seconds, byte_count)
-        written = self._written - before
         self._s.emit(
             ChunkWritten(
-                chunk.table, chunk.location, chunk.read_count, written, byte_count, seconds
+                table=chunk.table,
+                location=chunk.location,
+                row_count=chunk.read_count,
+                written=self._written - before,
+                byte_count=byte_count,
+                seconds=seconds,
+                chunk_rows=chunk.shape.chunk_rows,
             )
         )
 
@@ -339,7 +344,7 @@ class ChunkWriter:
                 self._careful = True  # the COMMIT itself was too much
                 lost = [part for span in lost for part in span.split(_PARTS, None)]
             case Failure.TRANSIENT:
-                await self._wait(error, todo)
+                await self._wait(error, todo, lost)
             case Failure.STALE if not self._stale:
                 await self._check_table(error, [*todo, *lost])
             case _:
@@ -391,7 +396,7 @@ class ChunkWriter:
             )
         )
 
-    async def _wait(self, error: WriteError, todo: deque[Span]) -> None:
+    async def _wait(self, error: WriteError, todo: deque[Span], lost: list[Span]) -> None:
         self._retries += 1
         self._deaths += error.fate_unknown
         if self._deaths >= _DEATHS and todo and todo[0].row_count > 1:
@@ -401,9 +406,9 @@ class ChunkWriter:
             raise error
         delay_s = self._s.policy.delay_s(self._retries, self._s.rng)
         self._s.accounts.result.retries += 1
-        if todo:
-            first = todo[0].chunk.table, todo[0].locations[0]
-            self._s.emit(ChunkRetried(*first, error.sqlstate, self._retries, delay_s))
+        for span in [*todo, *lost][:1]:  # where the COMMIT failed, all is to be written again
+            where = span.chunk.table, span.locations[0]
+            self._s.emit(ChunkRetried(*where, error.sqlstate, self._retries, delay_s))
         await asyncio.sleep(delay_s)
 
     async def _check_table(self, error: WriteError, spans: list[Span]) -> None:

@@ -20,12 +20,13 @@ from batchbench.drivers.lending import LentPool
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.lent import on_their_terms
 from batchbench.engine.load import choose_ledger, read_writable
+from batchbench.engine.occupancy import Occupancy
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan, TablePlan, plan_table
 from batchbench.engine.surroundings import Surroundings
 from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import BatchbenchError, ConfigError
-from batchbench.events import Event, Listener
+from batchbench.events import Event, Listener, LoadEnded, LoadStarted
 from batchbench.memory import Budget
 from batchbench.sources import open_source
 from batchbench.strategies import BUILT_IN, OnConflict
@@ -116,6 +117,7 @@ class Writer:
         self._plan: TablePlan
         self._s: Surroundings
         self._accounts: TicketAccounts
+        self._occupancy: Occupancy
 
     # --- its life ---------------------------------------------------------------------------
 
@@ -148,8 +150,10 @@ class Writer:
             await session.close()
             raise
         self._state = "open"
+        writers = self._options.writers
+        self._emit(LoadStarted(self._s.load_id, self._options.driver_name, writers))
         self._tasks = [asyncio.create_task(self._make_chunks())]
-        for number in range(self._options.writers):
+        for number in range(writers):
             first = session if number == 0 else None
             self._tasks.append(asyncio.create_task(self._write(first)))
 
@@ -172,6 +176,7 @@ class Writer:
             epoch=epoch,
             orphans=Orphans(waits=False),
         )
+        self._occupancy = Occupancy(load_id, plan, self._budget, self._emit)
 
     async def close(self, limit_s: float = 60.0) -> None:
         """Write what waits, then end. After the limit what is left is given up: its tickets say
@@ -188,8 +193,9 @@ class Writer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         cause = WriterClosedError(f"the writer was closed and {limit_s:g} s were not enough")
-        for ticket in list(self._tickets):
-            ticket.give_up(cause)
+        given_up = sum(ticket.give_up(cause) for ticket in list(self._tickets))
+        self._accounts.unwritten(str(self._plan.table.name), given_up)
+        self._emit(LoadEnded(self._accounts.result))
 
     # --- rows -------------------------------------------------------------------------------
 
@@ -211,6 +217,7 @@ class Writer:
         if self._state != "open":
             await self._budget.release(sum(part.byte_count for part in parts))
             self._refuse_unless_open()
+        self._accounts.result.counts(str(self._plan.table.name)).read += ticket.row_count
         ticket.settle(ticket.row_count - sum(len(part.rows) for part in parts))
         if not ticket.settled:
             self._tickets.add(ticket)
@@ -257,7 +264,7 @@ class Writer:
         while start < len(part.rows):
             waiting = self._pending.get(columns)
             if waiting is None:
-                waiting = self._pending[columns] = Pending()
+                waiting = self._pending[columns] = Pending(self._occupancy.waits())
                 wait_s = self._limits.max_wait_ms / 1e3
                 later = asyncio.get_running_loop().call_later
                 self._timers[columns] = later(wait_s, self._flush, columns)
@@ -306,6 +313,7 @@ class Writer:
 
     async def _write_one(self, writer: ChunkWriter, flush: Flush) -> BaseException | None:
         failure: BaseException | None = None
+        self._occupancy.taken(flush.number)
         try:
             await writer.write(flush.chunk)
         except BatchbenchError as error:
@@ -317,6 +325,7 @@ class Writer:
             self._accounts.close(flush.chunk, flush.shares, failure)
             await self._lanes.leave(flush.chunk)
             await self._budget.release(flush.byte_count)
+            self._occupancy.done()
         return failure
 
 
