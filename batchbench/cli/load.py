@@ -24,6 +24,7 @@ from batchbench.ddl import table_ddl
 from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
 from batchbench.engine import LoadError, LoadOptions, load, plan_load
+from batchbench.engine.pacing import PaceLimits
 from batchbench.engine.policies import Policies
 from batchbench.errors import ConfigError
 from batchbench.ledger import DEFAULT_SCHEMA
@@ -83,6 +84,10 @@ def load_command(
     user_id: flags.UserId = None,
     metrics: flags.Metrics = None,
     log_format: flags.LogFormatOption = flags.LogFormat.TEXT,
+    max_rows_per_s: flags.MaxRowsPerS = None,
+    max_wal_mb_per_s: flags.MaxWalMbPerS = None,
+    max_replica_lag_mb: flags.MaxReplicaLagMb = None,
+    pause_when_locks_wait: flags.PauseWhenLocksWait = False,
     metrics_port: flags.MetricsPort = None,
     metrics_host: flags.MetricsHost = LOOPBACK,
     dry_run: flags.DryRun = False,
@@ -117,6 +122,12 @@ def load_command(
         pooler=pooler.value if pooler is not None else None,
         durability=durability.value,
         wait_limit_s=wait_limit_s,
+        pace=PaceLimits(
+            max_rows_per_s=max_rows_per_s,
+            max_wal_mb_per_s=max_wal_mb_per_s,
+            max_replica_lag_mb=max_replica_lag_mb,
+            pause_when_locks_wait=pause_when_locks_wait,
+        ),
     )
     columns = {metric: PROFILES[metric].arrow_schema for metric in profile_metrics(metrics)}
     if (retry_rejects is None) == (not files):

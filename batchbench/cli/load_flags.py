@@ -258,6 +258,29 @@ LogFormatOption = Annotated[
 ]
 
 
+MaxRowsPerS = Annotated[float | None, typer.Option(help="Send no more rows a second.")]
+
+MaxWalMbPerS = Annotated[
+    float | None,
+    typer.Option(
+        help="Slow down so that the whole server, others' work included, writes no more WAL a"
+        " second."
+    ),
+]
+
+MaxReplicaLagMb = Annotated[
+    float | None,
+    typer.Option(help="Pause while a connected replica has more WAL than this to replay."),
+]
+
+PauseWhenLocksWait = Annotated[
+    bool,
+    typer.Option(
+        "--pause-when-locks-wait",
+        help="Pause while another session waits for a lock that this load holds.",
+    ),
+]
+
 MetricsPort = Annotated[
     int | None,
     typer.Option(

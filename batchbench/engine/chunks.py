@@ -234,9 +234,8 @@ def encoded_chunks(
             split = split_notice(table_plan, shape)
             if waiting is None and split is not None:
                 notice(split)
-            waiting = pending[batch.target] = _Pending(
-                table_plan, shape, schema, min(max_read_bytes, _MOST_CHUNK_BYTES)
-            )
+            most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
+            waiting = pending[batch.target] = _Pending(table_plan, shape, schema, int(most))
         spans = covered(table, batch.location.source) if covered is not None else []
         for part in uncovered(batch, spans):
             yield from waiting.add(part)

@@ -116,6 +116,7 @@ class Run:
         finally:
             for writer in self._writers:
                 await writer.close()
+            await self._s.gate.close()
             self._dead_letter.close()
         return self._end()
 
@@ -137,6 +138,7 @@ class Run:
         """Let the chunks in flight finish, then end; the first failure counts."""
         self._failure = self._failure or failure
         self._stopping = True
+        self._s.gate.stop()
 
     def _end(self) -> LoadResult:
         result = self._result
@@ -243,7 +245,9 @@ class Run:
 
     async def _write_one(self, writer: ChunkWriter, chunk: Chunk) -> None:
         if not self._stopping:
-            await writer.write(chunk)
+            async with self._s.gate.turn(chunk.row_count, chunk.content.held_bytes):
+                if not self._stopping:
+                    await writer.write(chunk)
         if not self._stopping and self._pressed and writer.keeps_rows:
             await self._commit_early(writer)
 

@@ -104,14 +104,10 @@ class ChunkWriter:
             await self.commit()
         seconds = time.perf_counter() - started
         self._s.accounts.took(seconds, byte_count)
+        written = self._written - before
         self._s.emit(
             ChunkWritten(
-                table=chunk.table,
-                location=chunk.location,
-                row_count=chunk.read_count,
-                written=self._written - before,
-                byte_count=byte_count,
-                seconds=seconds,
+                *(chunk.table, chunk.location, chunk.read_count, written, byte_count, seconds),
                 chunk_rows=chunk.shape.chunk_rows,
             )
         )
@@ -156,6 +152,7 @@ class ChunkWriter:
     async def close(self) -> None:
         """Roll back what is open, and close the connection."""
         await self._reset(broken=False)
+        self._s.backends.pop(self, None)
         if self._session is not None:
             await self._session.close()
 
@@ -466,6 +463,7 @@ class ChunkWriter:
     def _see(self, backend: Backend) -> None:
         before, self._last_seen = self._last_seen, backend
         self._backend = backend
+        self._s.backends[self] = backend.pid
         if before is not None and before.evidence != backend.evidence:
             self.recovered = True
 
@@ -486,6 +484,7 @@ class ChunkWriter:
         if self._in_transaction and self._backend is not None:
             self._suspect = self._backend
         session, self._session, self._backend = self._session, None, None
+        self._s.backends.pop(self, None)
         self._prepared.clear()
         if session is not None:
             session.abort()

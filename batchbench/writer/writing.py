@@ -17,6 +17,7 @@ from batchbench.config import Settings
 from batchbench.drivers import Session, within
 from batchbench.drivers.connector import Connector, connector_for
 from batchbench.drivers.lending import LentPool
+from batchbench.engine.gate import open_gate
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.lent import on_their_terms
 from batchbench.engine.load import choose_ledger, read_writable
@@ -166,6 +167,7 @@ class Writer:
         load_id = uuid.uuid4().hex[:12]
         epoch = await ledger.enter_load(session, load_id, "") if ledger is not None else 0
         self._accounts = TicketAccounts(LoadResult(load_id), options, self._emit)
+        backends: dict[object, str] = {}
         self._s = Surroundings(
             plan=plan,
             connector=self._connector,
@@ -174,6 +176,8 @@ class Writer:
             emit=self._emit,
             ledger=ledger,
             epoch=epoch,
+            gate=await open_gate(self._connector, options, self._emit, backends),
+            backends=backends,
             orphans=Orphans(waits=False),
         )
         self._occupancy = Occupancy(load_id, plan, self._budget, self._emit)
@@ -192,6 +196,7 @@ class Writer:
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._s.gate.close()
         cause = WriterClosedError(f"the writer was closed and {limit_s:g} s were not enough")
         given_up = sum(ticket.give_up(cause) for ticket in list(self._tickets))
         self._accounts.unwritten(str(self._plan.table.name), given_up)
@@ -271,11 +276,15 @@ class Writer:
             end = min(len(part.rows), start + limit - waiting.row_count)
             waiting.add(part.slice(start, end))
             start = end
-            if waiting.row_count >= limit or waiting.byte_count >= self._limits.max_bytes:
+            if waiting.row_count >= limit or waiting.byte_count >= self._most_bytes:
                 self._flush(columns)
 
     def _most_rows(self, shape: ShapePlan) -> int:
         return min(self._limits.max_rows or shape.chunk_rows, shape.chunk_rows)
+
+    @property
+    def _most_bytes(self) -> float:
+        return min(self._limits.max_bytes, self._options.pace.most_chunk_bytes)
 
     def _flush(self, columns: Columns) -> None:
         self._timers.pop(columns).cancel()
@@ -315,7 +324,8 @@ class Writer:
         failure: BaseException | None = None
         self._occupancy.taken(flush.number)
         try:
-            await writer.write(flush.chunk)
+            async with self._s.gate.turn(flush.chunk.row_count, flush.byte_count):
+                await writer.write(flush.chunk)
         except BatchbenchError as error:
             failure = error
         except BaseException as error:  # cancelled by `close`, or a fault of ours
