@@ -91,7 +91,11 @@ class Gate:
         self._said: set[str] = set()
 
     async def open(self) -> None:
-        """Look once. Raises ConfigError where a limit cannot be kept, ServerError, WriteError."""
+        """Look once; what may be spent grows from now on.
+
+        Raises ConfigError where a limit cannot be kept, ServerError, WriteError.
+        """
+        self._pace.hold(0, 0, time.monotonic())
         if self._watch is not None:
             asked, reading = self._pace.asks(), await self._watch.read()
             if reading.why_no_lag:
