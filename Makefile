@@ -12,13 +12,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
+.PHONY: help sweep demo test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL; ARGS=... goes to it
 	@$(BIN)/batchbench sweep $(ARGS)
+
+demo: $(VENV)/.demo ## the example service under load on an embedded PostgreSQL; ARGS="--rate 2"
+	@$(BIN)/python -m examples.health_export.demo $(ARGS)
 
 test: $(VENV)/.dev ## run all tests, on PostgreSQL 18 and, where installed, 15
 	@$(BIN)/python -m pytest -q $(ARGS)
@@ -86,9 +89,14 @@ $(VENV)/.embedded: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "installing batchbench and what its tests need into $(VENV)" >&2
 	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.embedded $(VENV)/.demo
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	@echo "installing batchbench and what its example service needs into $(VENV)" >&2
+	@$(PIP) --editable '.[demo]'
 	@touch $@ $(VENV)/.embedded
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@echo "installing batchbench and the peers of its benchmarks into $(VENV)" >&2
 	@$(PIP) --editable '.[dev,bench]'
-	@touch $@ $(VENV)/.dev $(VENV)/.embedded
+	@touch $@ $(VENV)/.dev $(VENV)/.embedded $(VENV)/.demo
