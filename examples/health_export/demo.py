@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -54,11 +55,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=12.0, help="for so long")
     arguments = parser.parse_args()
     count = max(1, round(arguments.rate * arguments.seconds))
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # all servers end with either
     try:
         return _demo(list(payloads(count, arguments.metrics)), arguments.rate)
     except (BatchbenchError, ChildProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _demo(bodies: Sequence[Payload], rate_per_s: float) -> int:
