@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
-.PHONY: help sweep demo test test-faults evidence-resume evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
+.PHONY: help sweep demo test test-faults evidence-resume evidence-writer evidence-noise evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test-faults: $(VENV)/.dev ## load under every fault with each of SEEDS, print an
 evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everything once
 	@$(BIN)/python -m tests.faults --only "client killed" --seeds 1 --runs 30 \
 	  --out results/evidence/resume-$$(date -u +%F).md $(ARGS)
+
+evidence-writer: $(VENV)/.dev ## 64 producers, one writer, a server killed in mid-flight: every ticket tells the truth
+	@$(BIN)/python -m tests.faults.producers --out results/evidence/writer-$$(date -u +%F).md $(ARGS)
 
 evidence-noise: $(VENV)/.dev ## replay the recorded noise: claims, intervals, power
 	@$(BIN)/python -m tests.noise --out results/evidence/noise-$$(date -u +%F).md $(ARGS)
