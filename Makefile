@@ -10,15 +10,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Installs print errors only. Root needs no warning about itself: it is our own venv.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
-SOURCES := batchbench tests benchmarks docs/hooks.py
+SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-tune evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler
+.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-tune evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler demo evidence-writer
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL; ARGS=... goes to it
 	@$(BIN)/batchbench sweep $(ARGS)
+
+demo: $(VENV)/.demo ## the example service under load on an embedded PostgreSQL; ARGS="--rate 2"
+	@$(BIN)/python -m examples.health_export.demo $(ARGS)
 
 test: $(VENV)/.dev ## run all tests, on PostgreSQL 18 and, where installed, 15
 	@$(BIN)/python -m pytest -q $(ARGS)
@@ -29,6 +32,9 @@ test-faults: $(VENV)/.dev ## load under every fault with each of SEEDS, print an
 evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everything once
 	@$(BIN)/python -m tests.faults --only "client killed" --seeds 1 --runs 30 \
 	  --out results/evidence/resume-$$(date -u +%F).md $(ARGS)
+
+evidence-writer: $(VENV)/.dev ## 64 producers, one writer, a server killed in mid-flight: every ticket tells the truth
+	@$(BIN)/python -m tests.faults.producers --out results/evidence/writer-$$(date -u +%F).md $(ARGS)
 
 evidence-noise: $(VENV)/.dev ## replay the recorded noise: claims, intervals, power
 	@$(BIN)/python -m tests.noise --out results/evidence/noise-$$(date -u +%F).md $(ARGS)
@@ -89,9 +95,14 @@ $(VENV)/.embedded: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "installing batchbench and what its tests need into $(VENV)" >&2
 	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.embedded $(VENV)/.demo
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	@echo "installing batchbench and what its example service needs into $(VENV)" >&2
+	@$(PIP) --editable '.[demo]'
 	@touch $@ $(VENV)/.embedded
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@echo "installing batchbench and the peers of its benchmarks into $(VENV)" >&2
 	@$(PIP) --editable '.[dev,bench]'
-	@touch $@ $(VENV)/.dev $(VENV)/.embedded
+	@touch $@ $(VENV)/.dev $(VENV)/.embedded $(VENV)/.demo

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from batchbench.accounting import LoadResult
 from batchbench.batch import Location
@@ -34,7 +35,8 @@ class ChunkWritten:
     """The server took a chunk; its transaction may still be open.
 
     written: rows that the server says it wrote. seconds: from BEGIN or the end of the chunk
-    before, to the answer; the COMMIT is in it where every chunk has its own.
+    before, to the answer; the COMMIT is in it where every chunk has its own. chunk_rows: what a
+    full chunk has here.
     """
 
     table: str
@@ -43,6 +45,7 @@ class ChunkWritten:
     written: int
     byte_count: int
     seconds: float
+    chunk_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,58 @@ class RowsRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsSettled:
+    """Rows got into a state other than "rejected", for good: one of `accounting.STATES`, or "lost",
+    of rows that had been committed and are no longer there. table: "" of rows without one.
+    """
+
+    table: str
+    state: str
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """What is in flight now, said whenever it changes.
+
+    table: "" where a load has several. waiting_since_s: `time.monotonic()` of when the oldest rows
+    that no writer has taken yet came; None where none wait. busy: writers with a chunk in hand.
+    """
+
+    load_id: str
+    table: str
+    held_bytes: int
+    limit_bytes: int
+    waiting_since_s: float | None
+    busy: int
+    writers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A writer held back a chunk for `seconds`, to stay within a limit that the user set."""
+
+    reason: Literal["rows", "wal", "replica lag", "locks"]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoadEnded:
-    """The load is over, well or not; `result` is final."""
+    """The load is over, or the writer closed, well or not; `result` is final."""
 
     result: LoadResult
 
 
-Event = LoadStarted | Notice | ChunkWritten | ChunkRetried | ChunkSplit | RowsRejected | LoadEnded
+Event = (
+    LoadStarted
+    | Notice
+    | ChunkWritten
+    | ChunkRetried
+    | ChunkSplit
+    | RowsRejected
+    | RowsSettled
+    | InFlight
+    | Paused
+    | LoadEnded
+)
 Listener = Callable[[Event], None]

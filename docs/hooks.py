@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from batchbench.config import Settings
 from batchbench.errors import failure_table
+from batchbench.monitoring import METRICS
 from batchbench.results import RunInfo, TrialRecord
 
 
@@ -16,6 +17,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the tables that a page asks for."""
     for marker, made in (
         ("<!-- settings -->", settings_table),
+        ("<!-- metrics -->", metrics_table),
         ("<!-- failures -->", failures_table),
         ("<!-- trial schema -->", lambda: _schema(TrialRecord)),
         ("<!-- run schema -->", lambda: _schema(RunInfo)),
@@ -47,6 +49,15 @@ def failures_table() -> str:
     """Which SQLSTATE belongs to which class of failure."""
     rows = ["| class | SQLSTATEs and others | what a load does |", "|---|---|---|"]
     rows += [f"| {name} | {states} | {does} |" for name, states, does in failure_table()]
+    return "\n".join(rows)
+
+
+def metrics_table() -> str:
+    """Every metric, its kind and labels, under the name that Prometheus has."""
+    rows = ["| metric | kind | labels | what it is |", "|---|---|---|---|"]
+    rows += [
+        f"| `{m.prometheus_name}` | {m.kind} | {', '.join(m.labels)} | {m.text} |" for m in METRICS
+    ]
     return "\n".join(rows)
 
 

@@ -91,7 +91,7 @@ def test_waits_are_in_the_order_of_arrival() -> None:
 
 
 def _written(place: Location) -> ChunkWritten:
-    return ChunkWritten("t", place, place.row_count, place.row_count, 1, 0.1)
+    return ChunkWritten("t", place, place.row_count, place.row_count, 1, 0.1, 100)
 
 
 # --- sweeps -------------------------------------------------------------------------------------

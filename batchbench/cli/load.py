@@ -6,6 +6,7 @@ from batchbench.casts import CastOptions
 from batchbench.cli import load_flags as flags
 from batchbench.cli.console import err, note, out, warn
 from batchbench.cli.loaded import show_plan, show_result
+from batchbench.cli.metrics import served_too
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -23,9 +24,11 @@ from batchbench.ddl import table_ddl
 from batchbench.deadletter import rejected_rows
 from batchbench.drivers import Session, connect
 from batchbench.engine import LoadError, LoadOptions, LoadPlan, load, plan_load
+from batchbench.engine.pacing import PaceLimits
 from batchbench.engine.policies import Policies
 from batchbench.errors import ConfigError
 from batchbench.ledger import DEFAULT_SCHEMA
+from batchbench.monitoring.prometheus import LOOPBACK
 from batchbench.profile import PROFILES
 from batchbench.sources import (
     HealthOptions,
@@ -88,6 +91,12 @@ def load_command(
     user_id: flags.UserId = None,
     metrics: flags.Metrics = None,
     log_format: flags.LogFormatOption = flags.LogFormat.TEXT,
+    max_rows_per_s: flags.MaxRowsPerS = None,
+    max_wal_mb_per_s: flags.MaxWalMbPerS = None,
+    max_replica_lag_mb: flags.MaxReplicaLagMb = None,
+    pause_when_locks_wait: flags.PauseWhenLocksWait = False,
+    metrics_port: flags.MetricsPort = None,
+    metrics_host: flags.MetricsHost = LOOPBACK,
     dry_run: flags.DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -120,6 +129,12 @@ def load_command(
         pooler=pooler.value if pooler is not None else None,
         durability=durability.value,
         wait_limit_s=wait_limit_s,
+        pace=PaceLimits(
+            max_rows_per_s=max_rows_per_s,
+            max_wal_mb_per_s=max_wal_mb_per_s,
+            max_replica_lag_mb=max_replica_lag_mb,
+            pause_when_locks_wait=pause_when_locks_wait,
+        ),
     )
     columns = {metric: PROFILES[metric].arrow_schema for metric in profile_metrics(metrics)}
     if (retry_rejects is None) == (not files):
@@ -151,7 +166,7 @@ def load_command(
             return 0
         progress = JsonLog(err) if log_format is flags.LogFormat.JSON else LoadProgress(err)
         try:
-            with progress:
+            with served_too(progress.listen, metrics_port, metrics_host) as listen, progress:
                 if create:
                     run_async(_create_missing(source, tables, opened.dsn, options))
                 result = run_async(
@@ -161,7 +176,7 @@ def load_command(
                         opened.dsn,
                         options,
                         resume=resume,
-                        on_event=progress.listen,
+                        on_event=listen,
                     )
                 )
         except LoadError as error:

@@ -304,6 +304,42 @@ LogFormatOption = Annotated[
 ]
 
 
+MaxRowsPerS = Annotated[float | None, typer.Option(help="Send no more rows a second.")]
+
+MaxWalMbPerS = Annotated[
+    float | None,
+    typer.Option(
+        help="Slow down so that the whole server, others' work included, writes no more WAL a"
+        " second."
+    ),
+]
+
+MaxReplicaLagMb = Annotated[
+    float | None,
+    typer.Option(help="Pause while a connected replica has more WAL than this to replay."),
+]
+
+PauseWhenLocksWait = Annotated[
+    bool,
+    typer.Option(
+        "--pause-when-locks-wait",
+        help="Pause while another session waits for a lock that this load holds.",
+    ),
+]
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        help="While the load runs, answer Prometheus at this port's /metrics; 0: any free one.",
+        min=0,
+        max=65_535,
+    ),
+]
+
+MetricsHost = Annotated[
+    str, typer.Option(help="The address of --metrics-port; what is not loopback, others can read.")
+]
+
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show casts, limits and plan; write nothing.")
 ]

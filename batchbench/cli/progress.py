@@ -16,6 +16,7 @@ from batchbench.events import (
     ChunkRetried,
     ChunkWritten,
     Event,
+    InFlight,
     LoadEnded,
     LoadStarted,
     Notice,
@@ -118,7 +119,9 @@ class JsonLog:
         """Nothing to end."""
 
     def listen(self, event: Event) -> None:
-        """Take one event of the engine."""
+        """Take one event of the engine; levels are for monitoring, not for a log."""
+        if isinstance(event, InFlight):
+            return
         if isinstance(event, LoadEnded):
             self.result = event.result
         self._console.print(json.dumps(event_record(event)), markup=False)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
-from batchbench.accounting import LoadResult
+from batchbench.accounting import STATES, LoadResult
 from batchbench.batch import Location
 from batchbench.casts import Cast, Fault
 from batchbench.deadletter import DeadLetter, Rejection
@@ -20,12 +21,13 @@ from batchbench.engine.chunks import Chunk
 from batchbench.engine.plan import LoadOptions
 from batchbench.engine.shapes import present
 from batchbench.errors import BatchbenchError, WriteError
-from batchbench.events import Listener, RowsRejected
+from batchbench.events import Listener, RowsRejected, RowsSettled
 from batchbench.ledger import Part
 from batchbench.strategies import Written
 
 _DAY_S = 86_400
 _END_OF_DAY = "24:00:00"
+_PART_STATES = tuple(f.name for f in fields(Part) if f.name in STATES)
 
 
 class TooManyRejectsError(BatchbenchError):
@@ -97,6 +99,16 @@ class Accounts:
             counts.duplicates += part.duplicates
             counts.skipped_by_server += part.skipped_by_server
         self.acknowledged += parts
+        settled: Counter[tuple[str, str]] = Counter()
+        for part in parts:
+            settled.update({(part.table, state): getattr(part, state) for state in _PART_STATES})
+        for (table, state), row_count in settled.items():
+            self.settled(table, state, row_count)
+
+    def settled(self, table: str, state: str, row_count: int) -> None:
+        """Tell the listeners of rows that were counted."""
+        if row_count:
+            self._emit(RowsSettled(table, state, row_count))
 
     def gone(self, parts: Sequence[Part]) -> None:
         """Parts that were acknowledged are no longer there; their rows count as unwritten."""
@@ -105,12 +117,14 @@ class Accounts:
             counts.committed -= part.committed
             counts.duplicates -= part.duplicates
             counts.skipped_by_server -= part.skipped_by_server
+            self.settled(part.table, "lost", part.row_count)
 
     def unknown(self, parts: Sequence[Part]) -> None:
         """Nobody can say whether a transaction was committed."""
         for part in parts:
             self.result.counts(part.table).unknown += part.row_count
             self.result.unknown_rows.extend(map(str, part.locations))
+            self.settled(part.table, "unknown", part.row_count)
 
     async def take(self, chunk: Chunk) -> None:
         """A chunk is about to be written: count what its policies altered, and reject the rows
@@ -136,7 +150,8 @@ class Accounts:
             raise AssertionError("rejected rows have to be written down somewhere")
         new = await asyncio.to_thread(self._dead_letter.write, rejections)
         self.result.counts(chunk.table).rejected += new
-        self._emit(RowsRejected(chunk.table, len(rejections), rejections[0].sqlstate))
+        if new:
+            self._emit(RowsRejected(chunk.table, new, rejections[0].sqlstate))
         self._check_limit()
 
     def _check_limit(self) -> None:

@@ -312,8 +312,8 @@ def encoded_chunks(
         table = str(table_plan.table.name)
         result.counts(table).read += batch.row_count
         if batch.target not in waiting:
-            most_bytes = min(max_read_bytes, _MOST_CHUNK_BYTES)
-            waiting[batch.target] = _Waiting(table_plan, source.name, most_bytes, notice, row_shape)
+            most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
+            waiting[batch.target] = _Waiting(table_plan, source.name, int(most), notice, row_shape)
         spans = covered(table, batch.location.source) if covered is not None else []
         if isinstance(batch, Batch):
             yield from waiting[batch.target].add(uncovered(batch, spans))

@@ -13,6 +13,7 @@ from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, read_table, within
 from batchbench.drivers.connector import Connector, Dsn, connector_for
 from batchbench.engine.accounts import Accounts
+from batchbench.engine.gate import open_gate
 from batchbench.engine.lent import inside_theirs, on_their_terms
 from batchbench.engine.plan import LoadOptions, LoadPlan, order_notice, plan_table
 from batchbench.engine.run import Run, Spans
@@ -173,6 +174,7 @@ async def _prepare(
         for table, row_count in dead_letter.read_known().items():
             result.counts(table).rejected += row_count
         _check_dead_letter(parts, result, dead_letter)
+    backends: dict[object, str] = {}
     surroundings = Surroundings(
         plan=plan,
         connector=connector,
@@ -181,6 +183,8 @@ async def _prepare(
         emit=emit,
         ledger=ledger,
         epoch=epoch,
+        gate=await open_gate(connector, options, emit, backends),
+        backends=backends,
     )
     return Run(source, surroundings, session, dead_letter, _covered(parts, dead_letter))
 

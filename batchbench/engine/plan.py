@@ -16,6 +16,7 @@ from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES, Pooler
 from batchbench.engine.keys import Hashes, by_bytes, hashable_columns, key_hashes
+from batchbench.engine.pacing import PaceLimits
 from batchbench.engine.policies import Policies, apply
 from batchbench.engine.upserts import check_key, check_upsert, implied_conflict, returning_of
 from batchbench.errors import ConfigError, InputError, TableError
@@ -62,6 +63,7 @@ class LoadOptions:
     pooler: what stands before the server; see `batchbench.drivers.Pooler`.
     durability: "full" switches synchronous_commit on whatever server or role say.
     wait_limit_s: a statement that takes longer has its connection cut, and counts as lost.
+    pace: how the load spares a server that others use too.
     """
 
     settings: Settings
@@ -87,6 +89,7 @@ class LoadOptions:
     durability: Literal["full", "relaxed"] = "full"
     pooler: Pooler | None = None
     wait_limit_s: float = 120.0
+    pace: PaceLimits = field(default_factory=PaceLimits)
 
     def __post_init__(self) -> None:
         if self.on_conflict not in set(OnConflict):
@@ -103,6 +106,11 @@ class LoadOptions:
             raise ConfigError(
                 f"transaction {self.transaction} cannot work: name chunk, batch, or a number of"
                 " chunks from 1"
+            )
+        if self.pace.pause_when_locks_wait and self.transaction != "chunk":
+            raise ConfigError(
+                f"transaction={self.transaction} keeps its locks from chunk to chunk, so that"
+                " pause_when_locks_wait would wait for itself; use transaction=chunk"
             )
         if self.driver_name not in CAPABILITIES:
             raise ConfigError(
@@ -174,8 +182,9 @@ class LoadOptions:
         return self.on_conflict is OnConflict.UPDATE or self.one_of_each_key is not None
 
     def chunk_size_for(self, table: Table, metric: str | None) -> int:
-        """Configured rows a chunk, before any limit."""
-        return self.chunk_size or self.settings.chunk_size(metric or str(table.name))
+        """Configured rows a chunk, before any limit but that of the pace."""
+        rows = self.chunk_size or self.settings.chunk_size(metric or str(table.name))
+        return int(min(rows, self.pace.most_chunk_rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from batchbench.drivers import Session, ahead, within
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.fate import look
 from batchbench.engine.lanes import Lanes
+from batchbench.engine.occupancy import Occupancy
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import BatchbenchError, WriteError
@@ -54,10 +55,11 @@ def _fault(error: Exception) -> BatchbenchError:
 
 @dataclass(slots=True)
 class _Held:
-    """A chunk in the queue, and the bytes it holds of the budget."""
+    """A chunk in the queue, and the bytes it holds of the budget. number: see `Occupancy`."""
 
     chunk: Chunk
     byte_count: int
+    number: int
 
 
 class Run:
@@ -80,6 +82,9 @@ class Run:
         self._budget = Budget(limit_bytes * 2 // 5)
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
         self._lanes = Lanes()
+        self._occupancy = Occupancy(
+            surroundings.load_id, surroundings.plan, self._budget, surroundings.emit
+        )
         self._pressed = False
         self._idle: set[ChunkWriter] = set()
         self._kept_bytes: dict[ChunkWriter, int] = {}  # of chunks whose transaction is open
@@ -111,6 +116,7 @@ class Run:
         finally:
             for writer in self._writers:
                 await writer.close()
+            await self._s.gate.close()
             self._dead_letter.close()
         return self._end()
 
@@ -132,13 +138,17 @@ class Run:
         """Let the chunks in flight finish, then end; the first failure counts."""
         self._failure = self._failure or failure
         self._stopping = True
+        self._s.gate.stop()
 
     def _end(self) -> LoadResult:
         result = self._result
         if not self._dead_letter.empty:
             result.dead_letter = self._dead_letter.path
-        for counts in result.tables.values():
-            counts.unwritten += counts.read - counts.accounted
+        for table, counts in result.tables.items():
+            unwritten = counts.read - counts.accounted
+            counts.unwritten += unwritten
+            self._s.accounts.settled(table, "unwritten", unwritten)
+        self._s.accounts.settled("", "not_loaded", result.total.not_loaded)
         if self._ends_well and result.total.unwritten:
             self._failure = BatchbenchError(
                 f"{result.total.unwritten:,} rows that were read are in no state: look for the"
@@ -170,12 +180,13 @@ class Run:
             async for chunk in ahead(chunks):
                 if self._stopping:
                     break
+                number = self._occupancy.waits()
                 if self._options.writers > 1:  # one alone keeps the order anyway
                     await self._lanes.enter(chunk)
                 if isinstance(self._options.transaction, int):
                     await self._make_room(chunk.held_bytes)
                 await self._budget.acquire(chunk.held_bytes)
-                await self._queue.put(_Held(chunk, chunk.held_bytes))
+                await self._queue.put(_Held(chunk, chunk.held_bytes, number))
         except Exception as error:  # noqa: BLE001 - the same as in _write
             failure = error if isinstance(error, BatchbenchError) else _fault(error)
             # What was read before the failure is good: the writers go on to the end of it.
@@ -218,7 +229,9 @@ class Run:
     async def _write(self, writer: ChunkWriter) -> None:
         """Write chunks until the end; once the load is stopping, only take them off the queue."""
         while (held := await self._next(writer)) is not None:
+            self._occupancy.taken(held.number)
             await self._settle(writer, self._write_one(writer, held.chunk), held.byte_count)
+            self._occupancy.done()
             await self._lanes.leave(held.chunk)
         # Not later: what is open here holds locks that other writers may wait for.
         if self._options.transaction != "batch":
@@ -232,7 +245,9 @@ class Run:
 
     async def _write_one(self, writer: ChunkWriter, chunk: Chunk) -> None:
         if not self._stopping:
-            await writer.write(chunk)
+            async with self._s.gate.turn(chunk.row_count, chunk.content.held_bytes):
+                if not self._stopping:
+                    await writer.write(chunk)
         if not self._stopping and self._pressed and writer.keeps_rows:
             await self._commit_early(writer)
 

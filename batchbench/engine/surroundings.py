@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from batchbench.drivers import Session
 from batchbench.drivers.connector import Connector
 from batchbench.engine.accounts import Accounts
+from batchbench.engine.gate import Gate
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadPlan
 from batchbench.engine.turns import Turns
@@ -21,7 +22,9 @@ from batchbench.retry import RetryPolicy, retry_policy
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all writers of a load share. ledger: None where there is none."""
+    """What all writers of a load share. ledger: None where there is none. backends: the pid of
+    the one that serves each writer now, "" where that cannot be told.
+    """
 
     plan: LoadPlan
     connector: Connector
@@ -30,6 +33,8 @@ class Surroundings:
     emit: Listener
     ledger: Ledger | None
     epoch: int
+    gate: Gate
+    backends: dict[object, str]
     orphans: Orphans = field(default_factory=Orphans)
     turns: Turns = field(default_factory=Turns)
     rng: random.Random = field(default_factory=random.Random)

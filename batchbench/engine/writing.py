@@ -108,7 +108,8 @@ class ChunkWriter:
         written = self._written - before
         self._s.emit(
             ChunkWritten(
-                chunk.table, chunk.location, chunk.read_count, written, byte_count, seconds
+                *(chunk.table, chunk.location, chunk.read_count, written, byte_count, seconds),
+                chunk_rows=chunk.shape.chunk_rows,
             )
         )
 
@@ -152,6 +153,7 @@ class ChunkWriter:
     async def close(self) -> None:
         """Roll back what is open, and close the connection."""
         await self._reset(broken=False)
+        self._s.backends.pop(self, None)
         if self._session is not None:
             await self._session.close()
 
@@ -340,7 +342,7 @@ class ChunkWriter:
                 self._careful = True  # the COMMIT itself was too much
                 lost = [part for span in lost for part in span.split(_PARTS, None)]
             case Failure.TRANSIENT:
-                await self._wait(error, todo)
+                await self._wait(error, todo, lost)
             case Failure.STALE if not self._stale:
                 await self._check_table(error, [*todo, *lost])
             case _:
@@ -394,7 +396,7 @@ class ChunkWriter:
             )
         )
 
-    async def _wait(self, error: WriteError, todo: deque[Span]) -> None:
+    async def _wait(self, error: WriteError, todo: deque[Span], lost: list[Span]) -> None:
         self._retries += 1
         self._deaths += error.fate_unknown
         if self._deaths >= _DEATHS and todo and todo[0].row_count > 1:
@@ -404,9 +406,9 @@ class ChunkWriter:
             raise error
         delay_s = self._s.policy.delay_s(self._retries, self._s.rng)
         self._s.accounts.result.retries += 1
-        if todo:
-            first = todo[0].chunk.table, todo[0].locations[0]
-            self._s.emit(ChunkRetried(*first, error.sqlstate, self._retries, delay_s))
+        for span in [*todo, *lost][:1]:  # where the COMMIT failed, all is to be written again
+            where = span.chunk.table, span.locations[0]
+            self._s.emit(ChunkRetried(*where, error.sqlstate, self._retries, delay_s))
         await asyncio.sleep(delay_s)
 
     async def _check_table(self, error: WriteError, spans: list[Span]) -> None:
@@ -464,6 +466,7 @@ class ChunkWriter:
     def _see(self, backend: Backend) -> None:
         before, self._last_seen = self._last_seen, backend
         self._backend = backend
+        self._s.backends[self] = backend.pid
         if before is not None and before.evidence != backend.evidence:
             self.recovered = True
 
@@ -484,6 +487,7 @@ class ChunkWriter:
         if self._in_transaction and self._backend is not None:
             self._suspect = self._backend
         session, self._session, self._backend = self._session, None, None
+        self._s.backends.pop(self, None)
         self._prepared.clear()
         if session is not None:
             session.abort()

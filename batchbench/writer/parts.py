@@ -63,8 +63,9 @@ def part_of(
 
 @dataclass(slots=True)
 class Pending:
-    """Rows of the same columns of one table."""
+    """Rows of the same columns of one table. number: see `Occupancy`."""
 
+    number: int
     parts: list[Part] = field(default_factory=list)
     row_count: int = 0
     byte_count: int = 0
@@ -78,11 +79,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flush:
-    """Rows that are written together, and who owns them."""
+    """Rows that are written together, and who owns them. number: see `Occupancy`."""
 
     chunk: Chunk
     shares: tuple[Share, ...]
     byte_count: int
+    number: int
 
 
 def flush_of(pending: Pending, source: str, first_row: int) -> Flush:
@@ -104,4 +106,4 @@ def flush_of(pending: Pending, source: str, first_row: int) -> Flush:
         locations=(Location(source, first_row, pending.row_count),),
         payload=shape.encode(values),
     )
-    return Flush(chunk, shares, pending.byte_count)
+    return Flush(chunk, shares, pending.byte_count, pending.number)

@@ -143,21 +143,26 @@ class Ticket:
         """Call `listener` once all rows are settled, if they are not yet."""
         self._listeners.append(listener)
 
-    def give_up(self, cause: BaseException) -> None:
-        """Nobody will write the rows that are not settled."""
-        if self._open_rows:
-            self._unwritten += self._open_rows
+    def give_up(self, cause: BaseException) -> int:
+        """Nobody will write the rows that are not settled: so many."""
+        row_count = self._open_rows
+        if row_count:
+            self._unwritten += row_count
             self._cause = self._cause or cause
-            self.settle(self._open_rows)
+            self.settle(row_count)
+        return row_count
 
-    def fail(self, row: int, cause: BaseException, *, unknown: bool) -> None:
-        """A row that was to be written is not, or nobody knows. A rejected one stays rejected."""
+    def fail(self, row: int, cause: BaseException, *, unknown: bool) -> bool:
+        """A row that was to be written is not (true), or nobody knows. A rejected one stays
+        rejected.
+        """
         if row in self._rejected:
-            return
+            return False
         self._forget(row)
         self._unknown += unknown
         self._unwritten += not unknown
         self._cause = self._cause or cause
+        return not unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +236,12 @@ class TicketAccounts(Accounts):
         first, last = chunk.location.first_row, chunk.location.first_row + chunk.row_count
         if failure is not None:
             committed, unknown = _rows(self._committed), _rows(self._unknown)
+            lost = 0
             for share in shares:
                 for row, number in zip(share.rows, count(share.first_row), strict=False):
                     if number not in committed:
-                        share.ticket.fail(row, failure, unknown=number in unknown)
+                        lost += share.ticket.fail(row, failure, unknown=number in unknown)
+            self.unwritten(chunk.table, lost)
         for spans in (self._committed, self._unknown):
             for start in [row for row in spans if first <= row < last]:
                 del spans[start]
@@ -242,6 +249,11 @@ class TicketAccounts(Accounts):
         self.shares.remove(shares)
         for share in shares:
             share.ticket.settle(len(share.rows))
+
+    def unwritten(self, table: str, row_count: int) -> None:
+        """Rows that no statement will write."""
+        self.result.counts(table).unwritten += row_count
+        self.settled(table, "unwritten", row_count)
 
     async def reject(self, span: Span, error: WriteError) -> None:
         ticket, row = self._owner(span, 0)

@@ -17,15 +17,17 @@ from batchbench.config import Settings
 from batchbench.drivers import Session, within
 from batchbench.drivers.connector import Connector, connector_for
 from batchbench.drivers.lending import LentPool
+from batchbench.engine.gate import open_gate
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.lent import on_their_terms
 from batchbench.engine.load import choose_ledger, read_writable
+from batchbench.engine.occupancy import Occupancy
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan, TablePlan, plan_table
 from batchbench.engine.surroundings import Surroundings
 from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import BatchbenchError, ConfigError
-from batchbench.events import Event, Listener
+from batchbench.events import Event, Listener, LoadEnded, LoadStarted
 from batchbench.memory import Budget
 from batchbench.sources import open_source
 from batchbench.strategies import BUILT_IN, OnConflict
@@ -116,6 +118,7 @@ class Writer:
         self._plan: TablePlan
         self._s: Surroundings
         self._accounts: TicketAccounts
+        self._occupancy: Occupancy
 
     # --- its life ---------------------------------------------------------------------------
 
@@ -148,8 +151,10 @@ class Writer:
             await session.close()
             raise
         self._state = "open"
+        writers = self._options.writers
+        self._emit(LoadStarted(self._s.load_id, self._options.driver_name, writers))
         self._tasks = [asyncio.create_task(self._make_chunks())]
-        for number in range(self._options.writers):
+        for number in range(writers):
             first = session if number == 0 else None
             self._tasks.append(asyncio.create_task(self._write(first)))
 
@@ -162,6 +167,7 @@ class Writer:
         load_id = uuid.uuid4().hex[:12]
         epoch = await ledger.enter_load(session, load_id, "") if ledger is not None else 0
         self._accounts = TicketAccounts(LoadResult(load_id), options, self._emit)
+        backends: dict[object, str] = {}
         self._s = Surroundings(
             plan=plan,
             connector=self._connector,
@@ -170,8 +176,11 @@ class Writer:
             emit=self._emit,
             ledger=ledger,
             epoch=epoch,
+            gate=await open_gate(self._connector, options, self._emit, backends),
+            backends=backends,
             orphans=Orphans(waits=False),
         )
+        self._occupancy = Occupancy(load_id, plan, self._budget, self._emit)
 
     async def close(self, limit_s: float = 60.0) -> None:
         """Write what waits, then end. After the limit what is left is given up: its tickets say
@@ -187,9 +196,11 @@ class Writer:
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._s.gate.close()
         cause = WriterClosedError(f"the writer was closed and {limit_s:g} s were not enough")
-        for ticket in list(self._tickets):
-            ticket.give_up(cause)
+        given_up = sum(ticket.give_up(cause) for ticket in list(self._tickets))
+        self._accounts.unwritten(str(self._plan.table.name), given_up)
+        self._emit(LoadEnded(self._accounts.result))
 
     # --- rows -------------------------------------------------------------------------------
 
@@ -211,6 +222,7 @@ class Writer:
         if self._state != "open":
             await self._budget.release(sum(part.byte_count for part in parts))
             self._refuse_unless_open()
+        self._accounts.result.counts(str(self._plan.table.name)).read += ticket.row_count
         ticket.settle(ticket.row_count - sum(len(part.rows) for part in parts))
         if not ticket.settled:
             self._tickets.add(ticket)
@@ -257,18 +269,22 @@ class Writer:
         while start < len(part.rows):
             waiting = self._pending.get(columns)
             if waiting is None:
-                waiting = self._pending[columns] = Pending()
+                waiting = self._pending[columns] = Pending(self._occupancy.waits())
                 wait_s = self._limits.max_wait_ms / 1e3
                 later = asyncio.get_running_loop().call_later
                 self._timers[columns] = later(wait_s, self._flush, columns)
             end = min(len(part.rows), start + limit - waiting.row_count)
             waiting.add(part.slice(start, end))
             start = end
-            if waiting.row_count >= limit or waiting.byte_count >= self._limits.max_bytes:
+            if waiting.row_count >= limit or waiting.byte_count >= self._most_bytes:
                 self._flush(columns)
 
     def _most_rows(self, shape: ShapePlan) -> int:
         return min(self._limits.max_rows or shape.chunk_rows, shape.chunk_rows)
+
+    @property
+    def _most_bytes(self) -> float:
+        return min(self._limits.max_bytes, self._options.pace.most_chunk_bytes)
 
     def _flush(self, columns: Columns) -> None:
         self._timers.pop(columns).cancel()
@@ -306,8 +322,10 @@ class Writer:
 
     async def _write_one(self, writer: ChunkWriter, flush: Flush) -> BaseException | None:
         failure: BaseException | None = None
+        self._occupancy.taken(flush.number)
         try:
-            await writer.write(flush.chunk)
+            async with self._s.gate.turn(flush.chunk.row_count, flush.byte_count):
+                await writer.write(flush.chunk)
         except BatchbenchError as error:
             failure = error
         except BaseException as error:  # cancelled by `close`, or a fault of ours
@@ -317,6 +335,7 @@ class Writer:
             self._accounts.close(flush.chunk, flush.shares, failure)
             await self._lanes.leave(flush.chunk)
             await self._budget.release(flush.byte_count)
+            self._occupancy.done()
         return failure
 
 

@@ -1,0 +1,1 @@
+"""A small service that takes health exports by HTTP and answers for every metric in them."""
