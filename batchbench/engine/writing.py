@@ -26,7 +26,7 @@ from batchbench.engine.fate import (
     transaction_status,
     wait_event,
 )
-from batchbench.engine.guilt import may_be_of_a_value
+from batchbench.engine.guilt import failure_of
 from batchbench.engine.plan import ShapePlan
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
@@ -45,8 +45,6 @@ _DEATHS = 2
 _FATE_TRIES = 3
 _SLOW_COMMIT_S = 5.0
 _FOREIGN_KEY = "23503"
-_ROW_TOO_BIG = "54000"
-_NO_PRIVILEGE = "42501"
 _PROTOCOL = "08P01"
 _SAVEPOINT = "batchbench_span"
 _WEAK_MODES = ("off", "local", "remote_write")
@@ -354,14 +352,7 @@ class ChunkWriter:
             return Failure.FATAL
         if error.sqlstate == _PROTOCOL and self._session and not self._session.owns_backend:
             return Failure.TRANSIENT  # PgBouncer's word for a server connection that broke
-        single = bool(todo) and todo[0].row_count == 1
-        if error.sqlstate == _ROW_TOO_BIG and single:  # of an index row
-            return Failure.ROW
-        if error.sqlstate == _NO_PRIVILEGE and todo and todo[0].chunk.shape.table.row_security:
-            return Failure.ROW  # the privilege itself was asked for before the load
-        if todo and may_be_of_a_value(error, todo[0].chunk.shape, looked=self._stale):
-            return Failure.ROW
-        return error.failure
+        return failure_of(error, todo[0] if todo else None, looked=self._stale)
 
     async def _to_savepoint(self, failure: Failure) -> bool:
         """Keep the open transaction, where only its last span failed."""
