@@ -84,8 +84,9 @@ def recommend(run: Run, constraints: Constraints | None = None) -> Recommendatio
             chosen.append(_choose_chunk(mine))
         else:
             remarks.append(f"{table}: no usable trial of {way}, so its chunk size is left alone")
-    ratios = {one: mean.ratio for one, mean in means.items()}
-    verdicts = judge_claims(claims(usable, chosen, ratios), run.confirmations)
+    measured = [row for row in rows if row.ratio is not None and row.breaks is None]
+    ratios = {one: mean.ratio for one, mean in geometric_means(measured).items()}
+    verdicts = judge_claims(claims(measured, chosen, ratios), run.confirmations)
     values, reasons = _way_values(way, means)
     _add_chunks(chosen, values, reasons, verdicts)
     return Recommendation(

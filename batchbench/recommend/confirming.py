@@ -24,8 +24,11 @@ TARGET = 0.95
 REACH = 0.85
 """What is estimated at less than this share of the best is not measured again."""
 
+FEWEST_RIVALS = 2
+"""The next best are measured again even where they seem out of reach: few trials said so."""
+
 MOST_RIVALS = 8
-"""Of a table: more would leave none with enough pairs."""
+"""Of a claim: more would leave none with enough pairs."""
 
 _ALPHA = 0.05
 _MOST_EPOCHS = 200
@@ -104,7 +107,7 @@ class ClaimVerdict:
     @property
     def _seen(self) -> str:
         if self.ratio is None:
-            return f"nothing else was within reach, {_counted(self.pairs)}"
+            return f"nothing else could be compared, {_counted(self.pairs)}"
         ratio = f"{self.ratio.estimate:.3f}{interval(self.ratio)}"
         return f"{ratio} of {self.against}, {_counted(self.pairs)}"
 
@@ -119,7 +122,8 @@ class ClaimVerdict:
 def claims(
     rows: Sequence[RankingRow], chosen: Sequence[RankingRow], means: Mapping[Way, float]
 ) -> tuple[Claim, ...]:
-    """What `chosen`, a row a table, claims. means: how good each way is over all tables.
+    """What `chosen`, a row a table, claims. rows: all that could have been chosen, those too that
+    an adaptive run stopped after a few trials. means: how good each way is over all tables.
 
     Where there is one table, every configuration within reach is a rival. Else one way serves all
     tables: its chunk sizes have those of the same way as rivals, table by table, and the way as a
@@ -131,14 +135,14 @@ def claims(
         return (_table_claim(rows, chosen[0], any_way=True),)
     of_tables = [_table_claim(rows, row, any_way=False) for row in chosen]
     way = chosen[0].way
-    near = [w for w in means if w != way and means[w] >= REACH * means[way]]
-    bests = {w: [_best(rows, row.table, w) for row in chosen] for w in near}
+    others = [w for w in sorted(means, key=lambda w: -means[w]) if w != way]
+    bests = [(means[w], [_best(rows, row.table, w) for row in chosen]) for w in others]
     rivals = [
-        tuple(finalist for finalist in found if finalist is not None)
-        for _, found in sorted(bests.items(), key=lambda item: -means[item[0]])[:MOST_RIVALS]
+        (mean / means[way], tuple(finalist for finalist in found if finalist is not None))
+        for mean, found in bests
         if None not in found
     ]
-    every = Claim("all tables", tuple(finalist_of(row) for row in chosen), tuple(rivals))
+    every = Claim("all tables", tuple(finalist_of(row) for row in chosen), _worth(rivals))
     return (*of_tables, every)
 
 
@@ -149,16 +153,24 @@ def finalist_of(row: RankingRow) -> Finalist:
 
 def _table_claim(rows: Iterable[RankingRow], chosen: RankingRow, *, any_way: bool) -> Claim:
     rivals = [
-        (finalist_of(row),)
-        for row in rows
-        if row.table == chosen.table and (any_way or row.way == chosen.way)
-        if row != chosen and row.eligible and (row.ratio or 0.0) >= REACH * (chosen.ratio or 0.0)
+        ((row.ratio or 0.0) / (chosen.ratio or 1.0), (finalist_of(row),))
+        for row in sorted(rows, key=lambda row: -(row.ratio or 0.0))
+        if row.table == chosen.table and (any_way or row.way == chosen.way) and row != chosen
     ]
-    return Claim(chosen.table, (finalist_of(chosen),), tuple(rivals[:MOST_RIVALS]))
+    return Claim(chosen.table, (finalist_of(chosen),), _worth(rivals))
+
+
+def _worth(
+    rivals: Sequence[tuple[float, tuple[Finalist, ...]]],
+) -> tuple[tuple[Finalist, ...], ...]:
+    """Which to measure, of those that come with their estimated share of the chosen, best first."""
+    reached = sum(share >= REACH for share, _ in rivals)
+    most = min(MOST_RIVALS, max(FEWEST_RIVALS, reached))
+    return tuple(rival for _, rival in rivals[:most])
 
 
 def _best(rows: Iterable[RankingRow], table: str, way: Way) -> Finalist | None:
-    found = (row for row in rows if (row.table, row.way) == (table, way) and row.eligible)
+    found = (row for row in rows if (row.table, row.way) == (table, way))
     first = next(found, None)
     return None if first is None else finalist_of(first)
 
