@@ -337,3 +337,16 @@ def test_the_command_line_takes_the_limits(dsn18: str, commands: Commands, tmp_p
     refused = commands("load", path, "--table", "t", "--dsn", dsn18, "--max-rows-per-s", 0)
     assert refused.code == 2
     assert "must be a number over 0" in refused.error
+
+
+async def test_a_lent_connection_has_none_to_spare(dsn18: str) -> None:
+    """To ask the server takes a connection of its own; rows a second can be counted without."""
+    execute(dsn18, TABLE)
+    tables = {None: TableName("t")}
+    async with await psycopg.AsyncConnection.connect(dsn18) as lent:
+        how = options(pace=PaceLimits(max_wal_mb_per_s=1))
+        with pytest.raises(ConfigError, match="a connection beside the 1 that write"):
+            await load(open_source(rows(10)), tables, options=how, connection=lent)
+        how = options(pace=PaceLimits(max_rows_per_s=1_000))
+        done = await load(open_source(rows(10)), tables, options=how, connection=lent)
+        assert done.total.committed == 10
