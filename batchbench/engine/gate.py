@@ -91,16 +91,16 @@ class Gate:
         self._said: set[str] = set()
 
     async def open(self) -> None:
-        """Look once; what may be spent grows from now on.
-
-        Raises ConfigError where a limit cannot be kept, ServerError, WriteError.
-        """
-        self._pace.hold(0, 0, time.monotonic())
+        """Look once. Raises ConfigError where a limit cannot be kept, ServerError, WriteError."""
         if self._watch is not None:
             asked, reading = self._pace.asks(), await self._watch.read()
             if reading.why_no_lag:
                 raise ConfigError(reading.why_no_lag)
             self._pace.seen(asked, reading)
+
+    def begin(self) -> None:
+        """The load begins: what may be spent grows from now on."""
+        self._pace.hold(0, 0, time.monotonic())
 
     @asynccontextmanager
     async def turn(self, row_count: int, byte_count: int) -> AsyncIterator[None]:

@@ -103,6 +103,7 @@ class Run:
             self._s.emit(Notice(text))
         try:
             started = time.perf_counter()
+            self._s.gate.begin()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._produce())
                 await self._connect()

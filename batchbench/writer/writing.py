@@ -151,6 +151,7 @@ class Writer:
             await session.close()
             raise
         self._state = "open"
+        self._s.gate.begin()
         writers = self._options.writers
         self._emit(LoadStarted(self._s.load_id, self._options.driver_name, writers))
         self._tasks = [asyncio.create_task(self._make_chunks())]
