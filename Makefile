@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-noise evidence-tune evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler demo evidence-writer
+.PHONY: help sweep test test-faults evidence-resume evidence-auto evidence-noise evidence-tune evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler demo evidence-writer
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test-faults: $(VENV)/.dev ## load under every fault with each of SEEDS, print an
 evidence-resume: $(VENV)/.dev ## kill -9 a load 30 times and resume it: everything once
 	@$(BIN)/python -m tests.faults --only "client killed" --seeds 1 --runs 30 \
 	  --out results/evidence/resume-$$(date -u +%F).md $(ARGS)
+
+evidence-auto: $(VENV)/.bench ## chunk sizes that adapt against the best fixed ones, ten pairs each
+	@$(BIN)/python -m benchmarks.adaptive --out results/evidence/auto-$$(date -u +%F).md $(ARGS)
 
 evidence-writer: $(VENV)/.dev ## 64 producers, one writer, a server killed in mid-flight: every ticket tells the truth
 	@$(BIN)/python -m tests.faults.producers --out results/evidence/writer-$$(date -u +%F).md $(ARGS)

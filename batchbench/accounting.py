@@ -60,12 +60,21 @@ class TableCounts:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """An adaptive chunk size, rows. settled: whether no size near it was found to be faster."""
+
+    rows: int
+    settled: bool
+
+
 @dataclass(slots=True)
 class LoadResult:
     """What a load did.
 
     tables: counts by table name; kinds of records without a table have their own entry.
     seconds: from the first read to the last commit. chunk_seconds: latency of each chunk.
+    chunk_sizes: by table name, where an adaptive size ended; empty where sizes were fixed.
     altered: what the user's policies altered, and how often.
     unknown_rows: where rows of unknown fate stand in their sources. dead_letter: the file that
     rejected rows are in, None where there are none.
@@ -79,6 +88,7 @@ class LoadResult:
     altered: Counter[str] = field(default_factory=Counter)
     unknown_rows: list[str] = field(default_factory=list)
     chunk_seconds: list[float] = field(default_factory=list)
+    chunk_sizes: dict[str, ChunkSize] = field(default_factory=dict)
     dead_letter: Path | None = None
 
     @property

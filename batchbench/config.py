@@ -39,7 +39,7 @@ METRIC_TABLES: Mapping[str, str] = {
 """The five metrics with settings of their own, and the tables they are stored in."""
 
 OTHER_CHUNK_ROWS = 5_000
-"""Chunk size of a table that no variable names."""
+"""Chunk size of a table that no variable names, and the first one where a variable says auto."""
 
 
 def _auto_is_none(value: object) -> object:
@@ -47,7 +47,9 @@ def _auto_is_none(value: object) -> object:
     return None if text == "auto" else text
 
 
-ChunkRows: TypeAlias = Annotated[int, Field(ge=1, le=10_000_000)]
+ChunkRows: TypeAlias = Annotated[
+    int | None, Field(ge=1, le=10_000_000), BeforeValidator(_auto_is_none)
+]
 PlugName: TypeAlias = Annotated[
     Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]*$")] | None, BeforeValidator(_auto_is_none)
 ]
@@ -59,7 +61,8 @@ class Settings(BaseSettings):
     strategy, driver: None means that batchbench chooses. Whether a plug of that name exists is
         for the registries to say, since third parties add to them.
     parallelism: writers while `enable_parallel` is true; see `writers`.
-    table_chunk_size: rows a chunk of other tables, by the middle of BATCH_<T>_CHUNK_SIZE.
+    ..._chunk_size: rows a chunk; None means that it adapts while a load runs.
+    table_chunk_size: the same of other tables, by the middle of BATCH_<T>_CHUNK_SIZE.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
@@ -102,7 +105,8 @@ class Settings(BaseSettings):
         return self.parallelism if self.enable_parallel else 1
 
     def chunk_size(self, metric_or_table: str) -> int:
-        """Rows a chunk for a metric ("sleep") or a table ("sleep_metrics", "public.orders").
+        """Rows a chunk for a metric ("sleep") or a table ("sleep_metrics", "public.orders"); where
+        it adapts, those that it starts with.
 
         Of `schema.table`, the full name's variable comes first, then the bare table's.
         """
@@ -113,15 +117,17 @@ class Settings(BaseSettings):
         for name in _suffixes(metric_or_table):
             for key in _keys(name):
                 if key in self.table_chunk_size:
-                    variable = _chunk_variable(key)
-                    rows = self.table_chunk_size[key]
-                    return ChunkSetting(variable, rows, self.source_of(variable))
+                    return self._chunk_setting(key, self.table_chunk_size[key])
             metric = metric_of(name)
             if metric is not None:
-                variable = _chunk_variable(metric.upper())
                 rows = getattr(self, f"{metric}_chunk_size")
-                return ChunkSetting(variable, rows, self.source_of(variable))
+                return self._chunk_setting(metric.upper(), rows)
         return ChunkSetting(chunk_variable(metric_or_table), OTHER_CHUNK_ROWS, "default")
+
+    def _chunk_setting(self, key: str, rows: int | None) -> ChunkSetting:
+        variable = _chunk_variable(key)
+        origin = self.source_of(variable)
+        return ChunkSetting(variable, rows or OTHER_CHUNK_ROWS, origin, adapts=rows is None)
 
     def source_of(self, variable: str) -> str:
         """Where a variable's value comes from: "environment", "FILE, line N" or "default"."""
@@ -139,11 +145,20 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class ChunkSetting:
-    """A chunk size in rows, the variable that sets it (or would), and where its value is from."""
+    """A chunk size in rows, the variable that sets it (or would), and where its value is from.
+
+    adapts: whether the variable says auto; `value` is where it starts then.
+    """
 
     variable: str
     value: int
     origin: str
+    adapts: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as a `.env` file writes it."""
+        return "auto" if self.adapts else str(self.value)
 
 
 _FIELDS = tuple(name for name in Settings.model_fields if name != "table_chunk_size")
@@ -316,12 +331,13 @@ def _allowed(field: FieldInfo) -> str:
         return "true or false"
     if get_origin(field.annotation) is Literal:
         return " or ".join(get_args(field.annotation))
-    if field.annotation not in (int, float):
+    if field.annotation not in (int, float, int | None):
         return 'a name of letters, digits, "_", "." and "-", or auto'
     low = next(m.ge for m in field.metadata if hasattr(m, "ge"))
     high = next(m.le for m in field.metadata if hasattr(m, "le"))
-    kind = "a whole number" if field.annotation is int else "a number"
-    return f"{kind} from {low:,} to {high:,}"
+    kind = "a number" if field.annotation is float else "a whole number"
+    auto = ", or auto" if field.annotation == int | None else ""
+    return f"{kind} from {low:,} to {high:,}{auto}"
 
 
 def _check_backoff(settings: Settings) -> None:

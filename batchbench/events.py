@@ -49,6 +49,18 @@ class ChunkWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkSizeChanged:
+    """An adaptive chunk size moved, or settled. rows: of most chunks of the table from now on.
+
+    Probes of other sizes are not told; the `row_count` of `ChunkWritten` shows them.
+    """
+
+    table: str
+    rows: int
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRetried:
     """A transaction failed for no fault of its rows and is written again after `delay_s`.
 
@@ -129,6 +141,7 @@ Event = (
     LoadStarted
     | Notice
     | ChunkWritten
+    | ChunkSizeChanged
     | ChunkRetried
     | ChunkSplit
     | RowsRejected

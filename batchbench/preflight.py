@@ -41,6 +41,8 @@ class ChunkVerdict:
     @property
     def sentence(self) -> str:
         """The verdict in words, with what to do."""
+        if self.setting.adapts:
+            return f"adapts while a load runs, from {self.setting.value:,} rows, within every limit"
         what = f"{self.setting.value:,} rows x {self.column_count} columns"
         if self.over:
             limits = ", ".join(f"{d} takes {n:,}" for d, n in self.limits.items())
@@ -83,7 +85,7 @@ def chunk_verdict(
         parameters=values.of(setting.value),
         limits=limits,
         largest=largest,
-        over=use.of(setting.value) > limit,
+        over=not setting.adapts and use.of(setting.value) > limit,
     )
 
 

@@ -51,18 +51,22 @@ def write(path: Path, block: str, times: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks depend on glibc's allocator")
-@pytest.mark.parametrize(("strategy", "limit_mb"), [("copy", 64), ("values", 128)])
+@pytest.mark.parametrize(
+    ("strategy", "limit_mb", "chunk_size"),
+    [("copy", 64, "5000"), ("values", 128, "5000"), ("copy", 64, "auto")],
+)
 def test_the_peak_stays_under_the_limit(
-    dsn18: str, tmp_path: Path, strategy: str, limit_mb: int
+    dsn18: str, tmp_path: Path, strategy: str, limit_mb: int, chunk_size: str
 ) -> None:
     """Rows of 5 MB and rows of 20 bytes; some 640 MB and 100 times the chunk size."""
     execute(dsn18, "CREATE TABLE t (id int4, doc text)")
     execute(dsn18, "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL")
     one = write(tmp_path / "one.ndjson.gz", '{"id": 1, "doc": "x"}\n', 1)
-    base = peak_mb(dsn18, one, limit_mb, "--strategy", strategy)
+    how = ("--strategy", strategy, "--chunk-size", chunk_size)
+    base = peak_mb(dsn18, one, limit_mb, *how)
     for name, block, times in (("wide", WIDE, 130), ("narrow", NARROW, 50)):
         path = write(tmp_path / f"{name}.ndjson.gz", block, times)
-        over = peak_mb(dsn18, path, limit_mb, "--strategy", strategy) - base
+        over = peak_mb(dsn18, path, limit_mb, *how) - base
         assert over < limit_mb, f"{name} rows: {over:.0f} MB above a load of one row"
         execute(dsn18, "TRUNCATE t")
 

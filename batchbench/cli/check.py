@@ -169,7 +169,7 @@ def _show(checked: list[_Checked]) -> None:
         grid.add_row(
             verdict.table,
             str(verdict.column_count),
-            f"{verdict.setting.value:,}",
+            "auto" if verdict.setting.adapts else f"{verdict.setting.value:,}",
             f"{verdict.parameters:,}",
             *(f"{verdict.largest[name]:,}" for name in drivers),
             "[red]over the limit[/]" if verdict.over else "[green]ok[/]",
@@ -179,7 +179,7 @@ def _show(checked: list[_Checked]) -> None:
         verdict = one.verdict
         origin = verdict.setting.origin
         out.print(
-            f"{verdict.table}: {verdict.setting.variable}={verdict.setting.value} ({origin}):"
+            f"{verdict.table}: {verdict.setting.variable}={verdict.setting.text} ({origin}):"
             f" {verdict.sentence}",
             markup=False,
         )
@@ -193,7 +193,7 @@ def _as_dict(checked: _Checked) -> dict[str, object]:
         "table": verdict.table,
         "columns": verdict.column_count,
         "variable": verdict.setting.variable,
-        "chunk_size": verdict.setting.value,
+        "chunk_size": "auto" if verdict.setting.adapts else verdict.setting.value,
         "origin": verdict.setting.origin,
         "strategy": verdict.strategy,
         "driver": verdict.driver,

@@ -109,7 +109,7 @@ def load_command(
         settings=settings,
         strategy=strategy,
         driver=driver,
-        chunk_size=chunk_size,
+        chunk_size=flags.parse_chunk_size(chunk_size),
         parallelism=parallelism,
         on_conflict=on_conflict,
         conflict_target=tuple(split_names(conflict_target)),

@@ -153,7 +153,10 @@ Strategy = Annotated[str | None, typer.Option(help=f"auto, {', '.join(strategy_n
 
 Driver = Annotated[str | None, typer.Option(help="asyncpg or psycopg.")]
 
-ChunkSize = Annotated[int | None, typer.Option(help="Rows a chunk.")]
+ChunkSize = Annotated[
+    str | None,
+    typer.Option(help="Rows a chunk; auto: it adapts to measured rows/s.", metavar="ROWS|auto"),
+]
 
 Parallelism = Annotated[
     int | None,
@@ -343,6 +346,17 @@ MetricsHost = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show casts, limits and plan; write nothing.")
 ]
+
+
+def parse_chunk_size(text: str | None) -> int | Literal["auto"] | None:
+    """A number of rows, or "auto". Raises ConfigError."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ConfigError(f"--chunk-size takes a number of rows, or auto, not {text!r}")
 
 
 def parse_max_rejects(text: str | None) -> int | float | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from batchbench.accounting import LoadResult
 from batchbench.casts import Cast
 from batchbench.cli.console import note, out, print_json, warn
-from batchbench.engine import LoadPlan
+from batchbench.engine import LoadPlan, TablePlan
+from batchbench.engine.plan import ShapePlan
 from batchbench.sources import Source
 
 
@@ -30,17 +32,26 @@ def show_plan(plan: LoadPlan, source: Source, columns: Mapping[str, str]) -> Non
         )
         if shape is None:
             continue
-        out.print(
-            f"  {table_plan.configured_rows:,} rows a chunk configured, {shape.chunk_rows:,} used,"
-            f" {shape.chunk_plan.use.of(shape.chunk_rows):,} parameters a statement",
-            markup=False,
-        )
+        out.print(f"  {_chunk_size(table_plan, shape)}", markup=False)
         for cast in shape.casts:
             out.print(
                 f"  {cast.column.name}: {came_from.get(cast.column.name, '')}{cast.source} ->"
                 f" {cast.column.declared} ({_way(cast)})",
                 markup=False,
             )
+
+
+def _chunk_size(plan: TablePlan, shape: ShapePlan) -> str:
+    use = shape.chunk_plan.use
+    if plan.adapts:
+        return (
+            f"rows a chunk adapt to measured rows/s: {shape.chunk_rows:,} at first,"
+            f" {shape.most_rows:,} at most, {use.of(shape.most_rows):,} parameters a statement then"
+        )
+    return (
+        f"{plan.configured_rows:,} rows a chunk configured, {shape.chunk_rows:,} used,"
+        f" {use.of(shape.chunk_rows):,} parameters a statement"
+    )
 
 
 def _way(cast: Cast) -> str:
@@ -60,6 +71,7 @@ def show_result(result: LoadResult, *, as_json: bool) -> None:
                 "seconds": round(result.seconds, 6),
                 "peak_rss_mb": round(peak_rss_mb, 1),
                 "chunks": len(result.chunk_seconds),
+                "chunk_sizes": {name: asdict(size) for name, size in result.chunk_sizes.items()},
                 "bytes_sent": result.byte_count,
                 "retries": result.retries,
                 "altered": dict(result.altered),
@@ -78,6 +90,9 @@ def show_result(result: LoadResult, *, as_json: bool) -> None:
     for name, counts in result.tables.items():
         states = [f"{n:,} {state.replace('_', ' ')}" for state, n in counts.as_dict().items() if n]
         out.print(f"{name}: {', '.join(states) or '0 read'}", markup=False)
+    for name, size in result.chunk_sizes.items():
+        where = "settled at" if size.settled else "had come to"
+        out.print(f"{name}: the chunk size {where} {size.rows:,} rows", markup=False)
     out.print(
         f"{result.total.committed:,} rows in {result.seconds:.2f} s"
         f" ({result.rows_per_s:,.0f} rows/s), peak memory {peak_rss_mb:.0f} MB,"

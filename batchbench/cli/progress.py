@@ -14,6 +14,7 @@ from batchbench.accounting import LoadResult
 from batchbench.cli.console import note
 from batchbench.events import (
     ChunkRetried,
+    ChunkSizeChanged,
     ChunkWritten,
     Event,
     InFlight,
@@ -53,17 +54,21 @@ class LoadProgress(_WithBar):
         self.result: LoadResult | None = None
         self._console = console
         self._rows = self._bytes = self._rejected = 0
+        self._sizes: dict[str, int] = {}
         self._started = self._said = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.fields[rows]:>14,} rows"),
             TextColumn("{task.fields[rows_per_s]:>12,.0f} rows/s"),
             TextColumn("{task.fields[mb_per_s]:>8,.1f} MB/s"),
+            TextColumn("{task.fields[chunks]}"),
             TimeElapsedColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("load", total=None, rows=0, rows_per_s=0.0, mb_per_s=0.0)
+        self._task = self._bar.add_task(
+            "load", total=None, rows=0, rows_per_s=0.0, mb_per_s=0.0, chunks=""
+        )
 
     def listen(self, event: Event) -> None:
         """Take one event of the engine."""
@@ -77,6 +82,9 @@ class LoadProgress(_WithBar):
                 note(event.text)
             case ChunkWritten():
                 self._count(event)
+            case ChunkSizeChanged():
+                self._sizes[event.table] = event.rows
+                self._bar.update(self._task, chunks=self._chunks)
             case ChunkRetried():
                 why = event.sqlstate or "broken connection"
                 note(f"{event.location}: retry {event.retry} ({why}) in {event.delay_s:.1f} s")
@@ -84,6 +92,12 @@ class LoadProgress(_WithBar):
                 self._rejected += event.row_count
             case LoadEnded():
                 self.result = event.result
+
+    @property
+    def _chunks(self) -> str:
+        """Chunk sizes that adapt, as they are now."""
+        sizes = ", ".join(f"{rows:,}" for rows in self._sizes.values())
+        return f"chunks of {sizes}" if sizes else ""
 
     def _count(self, event: ChunkWritten) -> None:
         now = time.monotonic()
@@ -96,7 +110,7 @@ class LoadProgress(_WithBar):
             self._said = now
             self._console.print(
                 f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s,"
-                f" {self._rejected:,} rejected"
+                f" {self._rejected:,} rejected" + (f", {self._chunks}" if self._sizes else "")
             )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, Location, RowBatch
 from batchbench.casts import Fault
+from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
@@ -53,6 +54,8 @@ class Chunk:
     them has no form on the wire.
     altered: what the policies altered, and how often.
     absent: which keys the rows as read do not have, see `Batch.absent`.
+    chunk_rows: what its table's chunks were to have when it was cut; the last one has fewer. 0: no
+    other of its size is to be expected.
     """
 
     table: str
@@ -63,6 +66,7 @@ class Chunk:
     faults: tuple[tuple[int, Fault], ...] = ()
     altered: Mapping[str, int] = field(default_factory=dict)
     absent: pa.Array | None = None
+    chunk_rows: int = 0
 
     @property
     def read_count(self) -> int:
@@ -137,7 +141,7 @@ class Chunk:
         return self.content.encode(self.shape, offset, row_count)
 
 
-def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows]) -> Chunk:
+def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows], chunk_rows: int) -> Chunk:
     """Cast and encode."""
     rows = parts[0].columns
     if len(parts) > 1:
@@ -158,10 +162,13 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows]) -> Chunk:
         faults=tuple(faults),
         altered=cast.counts,
         absent=absent_of(parts),
+        chunk_rows=chunk_rows,
     )
 
 
-def _chunk_of_rows(plan: TablePlan, shape: ShapePlan, parts: list[RowBatch]) -> Chunk:
+def _chunk_of_rows(
+    plan: TablePlan, shape: ShapePlan, parts: list[RowBatch], chunk_rows: int
+) -> Chunk:
     rows = [row for part in parts for row in part.rows] if len(parts) > 1 else parts[0].rows
     payload: Payload | None = None
     with contextlib.suppress(WriteError):  # it is met again when the chunk is written
@@ -172,16 +179,19 @@ def _chunk_of_rows(plan: TablePlan, shape: ShapePlan, parts: list[RowBatch]) -> 
         content=RowContent(rows, parts[0].to_columns),
         locations=tuple(part.location for part in parts),
         payload=payload,
+        chunk_rows=chunk_rows,
     )
 
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows of one shape that wait for a full chunk."""
+    """Rows of one shape that wait for a full chunk. chunk_rows: of that; 0: not begun."""
 
     plan: TablePlan
     shape: ShapePlan
     most_bytes: int
+    sizing: Sizing
+    chunk_rows: int = 0
     parts: list[Rows | RowBatch] = field(default_factory=list)
     row_count: int = 0
     byte_count: int = 0
@@ -190,8 +200,9 @@ class _Pending:
         """Take rows of this shape; give back the chunks that are full."""
         offset, row_bytes = 0, rows.row_bytes
         while offset < rows.row_count:
+            self.chunk_rows = self.chunk_rows or self.sizing.cut()
             wanted = min(
-                self.shape.chunk_rows - self.row_count,
+                self.chunk_rows - self.row_count,
                 max(1, (self.most_bytes - self.byte_count) // row_bytes),
             )
             part = rows.part(offset, min(wanted, rows.row_count - offset))
@@ -199,17 +210,31 @@ class _Pending:
             self.row_count += part.row_count
             self.byte_count += part.row_count * row_bytes
             offset += part.row_count
-            if self.row_count == self.shape.chunk_rows or self.byte_count >= self.most_bytes:
+            if self.row_count == self.chunk_rows:
+                yield self.take()
+            elif self.byte_count >= self.most_bytes:
+                self.sizing.bound(self.row_count)
                 yield self.take()
 
     def take(self) -> Chunk:
         """Encode what is pending as one chunk."""
         parts, self.parts = self.parts, []
+        chunk_rows, self.chunk_rows = self.chunk_rows, 0
         self.row_count = self.byte_count = 0
         rows = [part for part in parts if isinstance(part, RowBatch)]
         if rows:
-            return _chunk_of_rows(self.plan, self.shape, rows)
-        return _chunk(self.plan, self.shape, [p for p in parts if isinstance(p, Rows)])
+            return _chunk_of_rows(self.plan, self.shape, rows, chunk_rows)
+        columns = [part for part in parts if isinstance(part, Rows)]
+        return _chunk(self.plan, self.shape, columns, chunk_rows)
+
+
+Sized = Callable[[TablePlan, ShapePlan], Sizing]
+"""What decides the rows of a table's chunks."""
+
+
+def fixed_size(plan: TablePlan, shape: ShapePlan) -> Sizing:
+    """The size that was planned."""
+    return FixedSize(shape.chunk_rows)
 
 
 @dataclass(slots=True)
@@ -226,6 +251,7 @@ class _Waiting:
     most_bytes: int
     notice: Callable[[str], None]
     row_shape: ShapePlan | None
+    sized: Sized
     schema: pa.Schema | None = None
     whole: ShapePlan | None = None
     pending: dict[frozenset[str], _Pending] = field(default_factory=dict)
@@ -253,7 +279,7 @@ class _Waiting:
         if first and split is not None:
             self.notice(split)
         self.schema, self.whole = schema, shape
-        self.pending = {_NOTHING: _Pending(self.plan, shape, self.most_bytes)}
+        self.pending = {_NOTHING: self._pending(shape)}
 
     def _add(self, level: list[Group]) -> Iterator[Chunk]:
         here = {group.omitted for group in level}
@@ -271,8 +297,11 @@ class _Waiting:
     def _of(self, omitted: frozenset[str]) -> _Pending:
         if omitted not in self.pending:
             shape = self.plan.shape(self.schema, self.source, omitted)
-            self.pending[omitted] = _Pending(self.plan, shape, self.most_bytes)
+            self.pending[omitted] = self._pending(shape)
         return self.pending[omitted]
+
+    def _pending(self, shape: ShapePlan) -> _Pending:
+        return _Pending(self.plan, shape, self.most_bytes, self.sized(self.plan, shape))
 
     def take(self) -> Iterator[Chunk]:
         """All that waits."""
@@ -292,6 +321,7 @@ def encoded_chunks(
     notice: Callable[[str], None],
     max_read_bytes: int,
     covered: Covered | None = None,
+    sized: Sized = fixed_size,
 ) -> Iterator[Chunk]:
     """Read the source to its end and encode it, without the rows that are `covered`.
 
@@ -313,7 +343,9 @@ def encoded_chunks(
         result.counts(table).read += batch.row_count
         if batch.target not in waiting:
             most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
-            waiting[batch.target] = _Waiting(table_plan, source.name, int(most), notice, row_shape)
+            waiting[batch.target] = _Waiting(
+                table_plan, source.name, int(most), notice, row_shape, sized
+            )
         spans = covered(table, batch.location.source) if covered is not None else []
         if isinstance(batch, Batch):
             yield from waiting[batch.target].add(uncovered(batch, spans))

@@ -15,6 +15,7 @@ from batchbench.batch import PythonRow
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES, Pooler
+from batchbench.engine.adapting import MOST_ROWS
 from batchbench.engine.keys import Hashes, by_bytes, hashable_columns, key_hashes
 from batchbench.engine.pacing import PaceLimits
 from batchbench.engine.policies import Policies, apply
@@ -47,7 +48,8 @@ DEFAULT_DRIVER = "psycopg"
 class LoadOptions:
     """How to load. What is None comes from `settings`.
 
-    strategy: a strategy's name or "auto". chunk_size: rows. parallelism: writers, each with a
+    strategy: a strategy's name or "auto". chunk_size: rows, or "auto": it adapts to measured
+    rows/s, from the configured size on (see `adapting`). parallelism: writers, each with a
     connection of its own. transaction: "chunk" (each chunk its own), "batch" (all or nothing,
     one writer), or a number of chunks.
     conflict_target: columns of the unique key that on_conflict means, or the name of one unique
@@ -69,7 +71,7 @@ class LoadOptions:
     settings: Settings
     strategy: str | None = None
     driver: str | None = None
-    chunk_size: int | None = None
+    chunk_size: int | Literal["auto"] | None = None
     parallelism: int | None = None
     on_conflict: OnConflict = OnConflict.ERROR
     conflict_target: tuple[str, ...] = ()
@@ -99,8 +101,10 @@ class LoadOptions:
         on_conflict = OnConflict(self.on_conflict)  # of a plain text
         on_conflict = implied_conflict(on_conflict, self.upsert, self.dedup)
         object.__setattr__(self, "on_conflict", on_conflict)
+        if isinstance(self.chunk_size, str) and self.chunk_size != "auto":
+            raise ConfigError(f"chunk size {self.chunk_size!r} cannot work: name a number, or auto")
         for name, value in (("chunk size", self.chunk_size), ("parallelism", self.parallelism)):
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ConfigError(f"{name} {value} cannot work: it must be 1 or more")
         if isinstance(self.transaction, int) and self.transaction < 1:
             raise ConfigError(
@@ -182,9 +186,19 @@ class LoadOptions:
         return self.on_conflict is OnConflict.UPDATE or self.one_of_each_key is not None
 
     def chunk_size_for(self, table: Table, metric: str | None) -> int:
-        """Configured rows a chunk, before any limit but that of the pace."""
-        rows = self.chunk_size or self.settings.chunk_size(metric or str(table.name))
+        """Configured rows a chunk, before any limit but that of the pace; of an adaptive size, the
+        first.
+        """
+        rows = self.settings.chunk_size(metric or str(table.name))
+        if isinstance(self.chunk_size, int):
+            rows = self.chunk_size
         return int(min(rows, self.pace.most_chunk_rows))
+
+    def adapts(self, table: Table, metric: str | None) -> bool:
+        """Whether the chunk size follows measured rows/s."""
+        if self.chunk_size is not None:
+            return self.chunk_size == "auto"
+        return self.settings.chunk_setting(metric or str(table.name)).adapts
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +219,8 @@ class ShapePlan:
     positions: of the source's columns that are loaded; casts: one for each.
     keys: positions among them of the columns that tell the keys of two rows apart, where chunks
     must not overtake each other; there may be none.
-    chunk_rows: rows a chunk, within every limit.
+    chunk_rows: rows a chunk, within every limit. most_rows: of one whose size adapts, else the
+    same.
     row_encoder: for Python rows; None where they have to become columns.
     """
 
@@ -215,6 +230,7 @@ class ShapePlan:
     keys: tuple[int, ...] | None
     chunk_plan: ChunkPlan
     chunk_rows: int
+    most_rows: int
     policies: Policies
     row_encoder: RowEncoder | None = None
 
@@ -280,6 +296,7 @@ class ShapePlan:
 class TablePlan:
     """What a load does with one table. metric: the target's key in a source that fans out.
 
+    adapts: whether the chunk size follows measured rows/s, from `configured_rows` on.
     once: where one row of each key is to stay over the whole load. names_rows: see `Target`.
     returning: columns of written rows to be answered with.
     """
@@ -290,6 +307,7 @@ class TablePlan:
     strategy: str
     reason: str
     configured_rows: int
+    adapts: bool = False
     once: Once | None = None
     names_rows: bool = False
     returning: tuple[str, ...] = ()
@@ -344,8 +362,12 @@ class TablePlan:
         encoder = None
         if keys is None and positions == tuple(range(len(schema))) and isinstance(plan, RowPlan):
             encoder = self._row_encoder(columns)
+        most = rows
+        if self.adapts:
+            paced = int(min(max(rows, MOST_ROWS), self.options.pace.most_chunk_rows))
+            most = chunk_rows(paced, plan.use, limit)
         policies = self.options.policies
-        return ShapePlan(self.table, positions, casts, keys, plan, rows, policies, encoder)
+        return ShapePlan(self.table, positions, casts, keys, plan, rows, most, policies, encoder)
 
     def _row_encoder(self, columns: tuple[Column, ...]) -> RowEncoder | None:
         """None where the options ask for more than encoding."""
@@ -450,8 +472,8 @@ def plan_table(
             keys_table(options.ledger_schema, load_id, table),
             options.one_of_each_key == "last",
         )
-    rows = options.chunk_size_for(table, metric)
-    return TablePlan(table, metric, options, strategy, reason, rows, once)
+    rows, adapts = options.chunk_size_for(table, metric), options.adapts(table, metric)
+    return TablePlan(table, metric, options, strategy, reason, rows, adapts, once)
 
 
 def order_notice(plan: TablePlan) -> str | None:
@@ -467,7 +489,7 @@ def order_notice(plan: TablePlan) -> str | None:
 
 def split_notice(plan: TablePlan, shape: ShapePlan) -> str | None:
     """What to say where the configured chunk size is over the limit, else None."""
-    if shape.chunk_rows >= plan.configured_rows:
+    if plan.adapts or shape.chunk_rows >= plan.configured_rows:
         return None
     use, driver = shape.chunk_plan.use, plan.options.driver_name
     limit = CAPABILITIES[driver].parameter_limit

@@ -14,6 +14,7 @@ from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.fate import look
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.occupancy import Occupancy
+from batchbench.engine.sizes import Sizes
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import BatchbenchError, WriteError
@@ -82,6 +83,7 @@ class Run:
         self._budget = Budget(limit_bytes * 2 // 5)
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
         self._lanes = Lanes()
+        self._sizes = Sizes(self._options.writers, self._budget.limit_bytes, surroundings.emit)
         self._occupancy = Occupancy(
             surroundings.load_id, surroundings.plan, self._budget, surroundings.emit
         )
@@ -149,6 +151,7 @@ class Run:
             unwritten = counts.read - counts.accounted
             counts.unwritten += unwritten
             self._s.accounts.settled(table, "unwritten", unwritten)
+        result.chunk_sizes = self._sizes.ended()
         self._s.accounts.settled("", "not_loaded", result.total.not_loaded)
         if self._ends_well and result.total.unwritten:
             self._failure = BatchbenchError(
@@ -176,12 +179,14 @@ class Run:
             notice,
             self._max_read_bytes,
             lambda table, source: self._covered.get((table, source), []),
+            self._sizes.of,
         )
         try:
             async for chunk in ahead(chunks):
                 if self._stopping:
                     break
                 number = self._occupancy.waits()
+                self._sizes.hold(chunk)
                 if self._options.writers > 1:  # one alone keeps the order anyway
                     await self._lanes.enter(chunk)
                 if isinstance(self._options.transaction, int):
@@ -249,6 +254,7 @@ class Run:
             async with self._s.gate.turn(chunk.row_count, chunk.content.held_bytes):
                 if not self._stopping:
                     await writer.write(chunk)
+                    self._sizes.wrote(chunk, writer.times.seconds)
         if not self._stopping and self._pressed and writer.keeps_rows:
             await self._commit_early(writer)
 

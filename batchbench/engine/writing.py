@@ -29,6 +29,7 @@ from batchbench.engine.fate import (
 from batchbench.engine.guilt import failure_of
 from batchbench.engine.plan import ShapePlan
 from batchbench.engine.surroundings import Surroundings, reconnect
+from batchbench.engine.times import ChunkTimes
 from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
 from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Notice
 from batchbench.ledger import Part
@@ -81,9 +82,8 @@ class ChunkWriter:
         self._prepared: set[ShapePlan] = set()
         self._retries = self._deaths = 0
         self._written = 0  # rows that the server took from this writer so far, committed or not
-        self._stale = self._careful = False
-        self.recovered = False
-        self.sent = False
+        self.times = ChunkTimes()
+        self._stale = self._careful = self.recovered = self.sent = False
 
     async def connect(self) -> None:
         """Open the connection ahead of the first chunk."""
@@ -99,15 +99,18 @@ class ChunkWriter:
             await self._write_all(deque([Span(chunk, 0, chunk.row_count)]))
         byte_count = chunk.payload.byte_count if chunk.payload is not None else 0
         self._chunks_open += 1
+        written_s = committed_s = time.perf_counter()
         if self._chunks_open >= self._chunks_together:
             await self.commit()
-        seconds = time.perf_counter() - started
+            committed_s = time.perf_counter()
+        seconds = committed_s - started
+        self.times.take(started, written_s, committed_s, self._chunks_together)
         self._s.accounts.took(seconds, byte_count)
         written = self._written - before
         self._s.emit(
             ChunkWritten(
                 *(chunk.table, chunk.location, chunk.read_count, written, byte_count, seconds),
-                chunk_rows=chunk.shape.chunk_rows,
+                chunk_rows=chunk.chunk_rows,
             )
         )
 
@@ -175,7 +178,7 @@ class ChunkWriter:
         if self._uses_savepoints:
             await self._within(session.run(f"SAVEPOINT {_SAVEPOINT}"))
             self._at_savepoint = True
-        plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.shape.chunk_rows
+        plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.chunk_rows
         self.sent = True
         alone = not (self._chunks_together > 1 or self._uses_savepoints or session.nested)
         written = await self._within(plan.write(session, payload, full=full, alone=alone))
@@ -313,6 +316,7 @@ class ChunkWriter:
         self, error: WriteError, todo: deque[Span], *, last_chance: bool = False
     ) -> None:
         """Get ready to go on with `todo`, whose first span failed, or raise."""
+        self.times.disturbed = True
         failure = self._failure(error, todo)
         if todo:
             error.add_place(str(todo[0].locations[0]))

@@ -105,5 +105,6 @@ def flush_of(pending: Pending, source: str, first_row: int) -> Flush:
         content=ColumnContent(pa.RecordBatch.from_arrays(list(values), names=names), values),
         locations=(Location(source, first_row, pending.row_count),),
         payload=shape.encode(values),
+        chunk_rows=shape.chunk_rows,
     )
     return Flush(chunk, shares, pending.byte_count, pending.number)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from batchbench.accounting import LoadResult
-from batchbench.config import Settings
+from batchbench.config import Settings, chunk_variable
 from batchbench.drivers import Session, within
 from batchbench.drivers.connector import Connector, connector_for
 from batchbench.drivers.lending import LentPool
@@ -162,6 +162,12 @@ class Writer:
     async def _prepare(self, session: Session) -> None:
         options = self._options
         table = await read_writable(session, self._name)
+        if options.adapts(table, None):
+            raise ConfigError(
+                "a writer's chunks are as large as its producers and limits make them, so chunk"
+                f" size auto cannot work: set chunk_size, or {chunk_variable(str(table.name))}, to"
+                " a number of rows"
+            )
         self._plan = _telling(plan_table(table, None, options), self._returning)
         plan = LoadPlan(options, {None: self._plan})
         ledger, plan = await choose_ledger(session, options, plan, None)
