@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from batchbench.cli import sweep_flags as flags
 from batchbench.cli.advice import advice_document, goal_exit_code, show_advice
 from batchbench.cli.arrivals import show_keeping_up
 from batchbench.cli.console import err, out, print_json
@@ -34,19 +34,11 @@ from batchbench.cli.planned import (
     spread_of,
     stored_plan,
 )
-from batchbench.drivers import CAPABILITIES
 from batchbench.errors import ConfigError
 from batchbench.harness import CONFIRMATION_S, Search, SweepPlan, configured
 from batchbench.recommend import recommend
 from batchbench.results import Run
-from batchbench.strategies import OnConflict, strategy_names
-
-
-class RegimeName(StrEnum):
-    """--regime"""
-
-    BURST = "burst"
-    SUSTAINED = "sustained"
+from batchbench.strategies import OnConflict
 
 
 def sweep_command(
@@ -59,9 +51,7 @@ def sweep_command(
             help="Sweep a scratch copy of this table instead of the health tables; may be repeated."
         ),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="With one --table: a file whose rows to load.")
-    ] = None,
+    source: flags.SourceFile = None,
     rows: Annotated[
         int | None,
         typer.Option(
@@ -70,30 +60,18 @@ def sweep_command(
             min=1,
         ),
     ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help=f"With commas: {', '.join(strategy_names())}.")
-    ] = None,
-    driver: Annotated[
-        str | None, typer.Option(help=f"With commas: {', '.join(CAPABILITIES)}.")
-    ] = None,
-    chunk_size: Annotated[str | None, typer.Option(help="Rows a chunk, with commas.")] = None,
-    parallelism: Annotated[str | None, typer.Option(help="Writers, with commas.")] = None,
+    strategy: flags.Strategies = None,
+    driver: flags.Drivers = None,
+    chunk_size: flags.ChunkSizes = None,
+    parallelism: flags.Writers = None,
     rtt_ms: Annotated[
         str | None,
         typer.Option(
             help="Add these round trips between engine and server, with commas: 0,1,5,20."
         ),
     ] = None,
-    table_state: Annotated[
-        str, typer.Option(help="Before each load: empty, or filled:N with N rows.")
-    ] = "empty",
-    regime: Annotated[
-        RegimeName,
-        typer.Option(
-            help="burst: VACUUM and CHECKPOINT outside the clock, as far as this role may."
-            " sustained: they are part of each load."
-        ),
-    ] = RegimeName.BURST,
+    table_state: flags.TableState = "empty",
+    regime: flags.Regime = flags.RegimeName.BURST,
     arrival_rate: Annotated[
         float | None,
         typer.Option(
@@ -101,10 +79,7 @@ def sweep_command(
             " are measured from the scheduled arrival."
         ),
     ] = None,
-    server_setting: Annotated[
-        list[str] | None,
-        typer.Option(help="name=value for the load's sessions; may be repeated."),
-    ] = None,
+    server_setting: flags.ServerSetting = None,
     repeats: Annotated[
         int | None, typer.Option(help="Loads of each configuration. Default: 3.", min=1)
     ] = None,
@@ -116,17 +91,10 @@ def sweep_command(
             min=1,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of rows and order.", min=0)] = 1,
-    on_conflict: Annotated[
-        OnConflict, typer.Option(help="As in batchbench load.")
-    ] = OnConflict.ERROR,
-    assume_timezone: Annotated[
-        str | None, typer.Option(help="Zone of times of --source that bear none.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder of the run. Default: results/ and the time."),
-    ] = None,
+    seed: flags.Seed = 1,
+    on_conflict: flags.OnConflictFlag = OnConflict.ERROR,
+    assume_timezone: flags.AssumeTimezone = None,
+    output: flags.Output = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Stop after the last whole block that fits, such as 90s, 10m or 1h."),
@@ -143,12 +111,8 @@ def sweep_command(
             "--spread-of", help="With --dry-run: a run that shows how much loads vary here."
         ),
     ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Serve the report on loopback while the sweep runs.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output, as it was planned.")
-    ] = False,
+    watch: flags.Watch = False,
+    resume: flags.Resume = False,
     race: Annotated[
         bool,
         typer.Option(
@@ -165,10 +129,7 @@ def sweep_command(
             " three minutes more.",
         ),
     ] = False,
-    scratch_schema: Annotated[
-        str | None,
-        typer.Option(help="Work in this schema, which is there, instead of making one."),
-    ] = None,
+    scratch_schema: flags.ScratchSchema = None,
     dsn: Dsn = None,
     server: ServerSpec = None,
     data_dir: DataDir = None,

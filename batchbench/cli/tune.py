@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from batchbench.cli import sweep_flags as flags
 from batchbench.cli.advice import goal_exit_code, show_advice
 from batchbench.cli.console import err, out
 from batchbench.cli.measuring import Ground, confirm, measure
@@ -27,8 +28,6 @@ from batchbench.cli.options import (
     split_numbers,
 )
 from batchbench.cli.planned import filled_rows, find_subjects, server_settings, stored_plan
-from batchbench.cli.sweep import RegimeName
-from batchbench.drivers import CAPABILITIES
 from batchbench.errors import ConfigError
 from batchbench.harness import (
     SEARCH_SHARE,
@@ -41,7 +40,7 @@ from batchbench.harness import (
     usable_cores,
 )
 from batchbench.results import Constraints
-from batchbench.strategies import OnConflict, find_strategy, strategy_names
+from batchbench.strategies import OnConflict, find_strategy
 
 
 def tune_command(
@@ -55,28 +54,17 @@ def tune_command(
             " repeated."
         ),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="With one --table: a file whose rows to load.")
-    ] = None,
+    source: flags.SourceFile = None,
     rows: Annotated[
         int | None,
         typer.Option(
             help="Rows of each load. Default: enough for 20 of the largest chunks.", min=1
         ),
     ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(help=f"Look among these, with commas: {', '.join(strategy_names())}."),
-    ] = None,
-    driver: Annotated[
-        str | None, typer.Option(help=f"Look among these, with commas: {', '.join(CAPABILITIES)}.")
-    ] = None,
-    chunk_size: Annotated[
-        str | None, typer.Option(help="Rows a chunk to look among, with commas.")
-    ] = None,
-    parallelism: Annotated[
-        str | None, typer.Option(help="Writers to look among, with commas.")
-    ] = None,
+    strategy: flags.Strategies = None,
+    driver: flags.Drivers = None,
+    chunk_size: flags.ChunkSizes = None,
+    parallelism: flags.Writers = None,
     max_memory_mb: MaxMemory = None,
     max_p99_ms: MaxP99 = None,
     max_connections: Annotated[
@@ -99,38 +87,19 @@ def tune_command(
     rtt_ms: Annotated[
         float, typer.Option(help="Add this round trip between engine and server.", min=0)
     ] = 0.0,
-    table_state: Annotated[
-        str, typer.Option(help="Before each load: empty, or filled:N with N rows.")
-    ] = "empty",
-    regime: Annotated[RegimeName, typer.Option(help="As in batchbench sweep.")] = RegimeName.BURST,
-    server_setting: Annotated[
-        list[str] | None,
-        typer.Option(help="name=value for the load's sessions; may be repeated."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of rows and order.", min=0)] = 1,
-    on_conflict: Annotated[
-        OnConflict, typer.Option(help="As in batchbench load.")
-    ] = OnConflict.ERROR,
-    assume_timezone: Annotated[
-        str | None, typer.Option(help="Zone of times of --source that bear none.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder of the run. Default: results/ and the time."),
-    ] = None,
+    table_state: flags.TableState = "empty",
+    regime: flags.Regime = flags.RegimeName.BURST,
+    server_setting: flags.ServerSetting = None,
+    seed: flags.Seed = 1,
+    on_conflict: flags.OnConflictFlag = OnConflict.ERROR,
+    assume_timezone: flags.AssumeTimezone = None,
+    output: flags.Output = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be searched; run nothing.")
     ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Serve the report on loopback while it runs.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output, as it was planned.")
-    ] = False,
-    scratch_schema: Annotated[
-        str | None,
-        typer.Option(help="Work in this schema, which is there, instead of making one."),
-    ] = None,
+    watch: flags.Watch = False,
+    resume: flags.Resume = False,
+    scratch_schema: flags.ScratchSchema = None,
     dsn: Dsn = None,
     server: ServerSpec = None,
     data_dir: DataDir = None,
