@@ -16,7 +16,7 @@ from batchbench.engine import ChunkSize, LoadError, LoadOptions, load
 from batchbench.engine.times import ChunkTimes
 from batchbench.errors import ConfigError
 from batchbench.events import ChunkSizeChanged, ChunkWritten, Event
-from batchbench.sources import open_source
+from batchbench.sources import SourceOptions, open_source
 from batchbench.strategies.values import ValuesPlan
 from batchbench.table import Table, TableName
 from batchbench.writer import Writer
@@ -143,7 +143,13 @@ async def test_rows_that_leave_columns_out_adapt_with_the_others(
     lines = (f'{{"id": {i}' + (', "note": "n"}' if i % 3 else "}") for i in range(20_000))
     path.write_text("\n".join(lines))
     events: list[Event] = []
-    result = await load_auto(dsn18, path, events)
+    result = await load(
+        open_source(path, options=SourceOptions(missing="default")),
+        {None: TableName("t")},
+        dsn18,
+        options(settings=SMALL, chunk_size="auto"),
+        on_event=events.append,
+    )
     assert result.total.committed == 20_000
     assert query(dsn18, "SELECT count(*) FROM t WHERE note = 'none'") == [(6_667,)]
     assert len(set(written(events))) > 2
