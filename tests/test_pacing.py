@@ -255,7 +255,7 @@ async def test_a_load_waits_for_its_replica(standby: Replicated) -> None:
     ((lag,),) = query(dsn, f"{lag_sql} FROM pg_stat_replication")
     ((loaded,),) = query(dsn, "SELECT count(*) FROM t")
     print(f"2 MB allowed, {lag / MIB:.2f} MB behind at {loaded:,} rows")
-    assert MIB < lag <= 1.05 * 2 * MIB
+    assert MIB < lag <= 1.25 * 2 * MIB  # what the server itself writes meanwhile is in it
     assert 0 < loaded < 60_000
     execute(standby.standby.dsn, "SELECT pg_wal_replay_resume()")
     assert (await loading).total.committed == 60_000
