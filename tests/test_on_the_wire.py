@@ -8,7 +8,7 @@ from batchbench.drivers import CAPABILITIES
 from batchbench.engine import load
 from batchbench.profile import PROFILES, synthetic
 from batchbench.table import TableName
-from tests.fixtures.loading import COMBINATIONS, execute, options, query
+from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
 from tests.proxy import open_proxy
 
 ROWS = 20_000
@@ -40,3 +40,16 @@ async def test_no_statement_is_over_its_limit(
         assert sum(count for count in sent if count > 10) == ROWS * 6
     if strategy == "unnest":
         assert sorted(set(sent))[-1] == 6
+
+
+async def test_a_transaction_begins_in_the_message_of_its_copy(dsn: str) -> None:
+    """A round trip less a chunk, which counts where the network is slow."""
+    execute(dsn, "CREATE TABLE t (id int4, note text)")
+    async with open_proxy(dsn) as proxy:
+        await load_rows(
+            proxy.dsn, numbered(50), driver="psycopg", strategy="copy", chunk_size=10, parallelism=1
+        )
+        sent = [query.text for query in proxy.queries]
+    begun = [sql for sql in sent if sql.startswith("BEGIN")]
+    assert len(begun) == 5
+    assert all("; COPY " in sql for sql in begun)

@@ -126,6 +126,7 @@ class PsycopgSession:
         self.keeps_state = self.owns_backend = True
         self.nested = False
         self._prepared: dict[str, bytes] = {}
+        self._held = ""  # how to begin a transaction whose first statement has not come yet
         # Behind a pooler sessions share backends: one's statement must not be another's.
         self._prefix = f"batchbench_{secrets.token_hex(6)}"
 
@@ -138,6 +139,7 @@ class PsycopgSession:
         return self._pgconn.backend_pid
 
     async def fetch(self, sql: str, *arguments: str | None) -> list[tuple[str | None, ...]]:
+        await self._send_held()
         values = [None if value is None else value.encode() for value in arguments]
         with _translated():
             self._pgconn.send_query_params(sql.encode(), values)
@@ -152,8 +154,14 @@ class PsycopgSession:
         return (await self._result()).command_tuples or 0
 
     def _send(self, sql: str) -> None:
+        held, self._held = self._held, ""
         with _translated():
-            self._pgconn.send_query(sql.encode())
+            self._pgconn.send_query(f"{held}{sql}".encode())
+
+    async def _send_held(self) -> None:
+        """Begin, ahead of a statement that cannot share its message."""
+        if self._held:
+            await self.run("")
 
     async def execute(self, statement: Statement, parameters: Sequence[bytes | None]) -> int:
         return (await self._answer(statement, parameters)).command_tuples or 0
@@ -162,6 +170,7 @@ class PsycopgSession:
         return _text((await self._answer(statement, parameters)).get_value(0, 0))
 
     async def _answer(self, statement: Statement, parameters: Sequence[bytes | None]) -> PGresult:
+        await self._send_held()
         formats = [_BINARY] * len(parameters)
         with _translated():
             if statement.reused:
@@ -225,7 +234,8 @@ class PsycopgSession:
             loop.remove_writer(socket_fd)
 
     async def begin(self, then: str = "") -> None:
-        await self.run(f"BEGIN; {then}" if then else "BEGIN")
+        # Sent with the first statement, in one message where that is a COPY.
+        self._held = f"BEGIN; {then}; " if then else "BEGIN; "
 
     async def commit(self, first: str = "") -> None:
         self._send(f"{first}; COMMIT" if first else "COMMIT")
@@ -234,6 +244,7 @@ class PsycopgSession:
             raise write_error("25P02", "the transaction had failed, so COMMIT rolled it back")
 
     async def rollback(self) -> None:
+        self._held = ""
         if self.in_transaction:
             await self.run("ROLLBACK")
 
