@@ -112,7 +112,8 @@ def _each_command(folder: Path, dsn: list[str]) -> list[list[str]]:
         [*load, "--driver", "psycopg", "--json"],
         ["loads", *dsn],
         ["check", "--table", "t", *dsn],
-        ["sweep", *_quick_sweep(folder), *dsn],
+        ["sweep", *_quick_sweep(folder), "--repeats", "1", *dsn],
+        ["tune", *_quick_sweep(folder), "--driver", "psycopg", "--no-confirm", *dsn],
     ]
 
 
@@ -120,7 +121,7 @@ def _quick_sweep(folder: Path) -> list[str]:
     number = len(list(folder.iterdir()))
     return [
         *("--table", "t", "--rows", "200", "--strategy", "copy", "--chunk-size", "100"),
-        *("--parallelism", "1", "--repeats", "1", "-o", str(folder / f"run{number}")),
+        *("--parallelism", "1", "-o", str(folder / f"run{number}")),
     ]
 
 
@@ -139,7 +140,7 @@ def test_commands_that_do_well(
         done = commands(*words)
         check_silent(done.out, done.err)
         codes.append(done.code)
-    assert codes == [3, 3, 0, 0, 0], "rows are loaded and one is rejected; the rest succeeds"
+    assert codes == [3, 3, 0, 0, 0, 0], "rows are loaded and one is rejected; the rest succeeds"
     assert list(tmp_path.rglob("trials.ndjson"))
     assert list(Path().rglob("rejects.ndjson")), "the dead letter, in the working folder"
     check_folder(tmp_path)
@@ -208,20 +209,26 @@ def test_a_password_of_the_environment(
         check_silent(done.out, done.err)
     monkeypatch.delenv("PGPASSWORD")
     monkeypatch.setenv("DATABASE_URL", _in_url(guarded.port, password))
-    for words in _each_command(tmp_path, [])[:-1]:
+    for words in _each_command(tmp_path, [])[:-2]:
         done = commands(*words)
         assert (done.code == 2) is (password == WRONG), done.err
         check_silent(done.out, done.err)
     check_folder(tmp_path)
 
 
+SAMPLE = str(Path(__file__).parent.parent / "results" / "sample-18")
+
+
 @all_forms
-def test_the_gate_that_measures(guarded: TcpServer, commands: Commands, form: Form) -> None:
-    """What it hands to other processes: see test_a_password_apart."""
+def test_what_measures_in_other_processes(
+    guarded: TcpServer, commands: Commands, form: Form
+) -> None:
+    """What they hand to other processes: see test_a_password_apart."""
     for dsn in (form(guarded.port, WRONG), form(free_port(), PASSWORD)):
-        done = commands("gate", "--against-ref", "HEAD", "--dsn", dsn)
-        assert done.code == 2
-        check_silent(done.out, done.err)
+        for words in (["gate", "--against-ref", "HEAD"], ["recommend", SAMPLE, "--confirm"]):
+            done = commands(*words, "--dsn", dsn)
+            assert done.code == 2
+            check_silent(done.out, done.err)
 
 
 def test_every_command_that_takes_a_server_is_tested(tmp_path: Path) -> None:
@@ -230,7 +237,7 @@ def test_every_command_that_takes_a_server_is_tested(tmp_path: Path) -> None:
         for command in app.registered_commands
         if command.callback is not None and "dsn" in inspect.signature(command.callback).parameters
     }
-    assert taking == {words[0] for words in _each_command(tmp_path, [])} | {"gate"}
+    assert taking == {words[0] for words in _each_command(tmp_path, [])} | {"gate", "recommend"}
 
 
 RAW = [
