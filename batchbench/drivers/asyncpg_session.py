@@ -43,6 +43,7 @@ async def open_session(dsn: str, timeout_s: float) -> AsyncpgSession:
         if isinstance(outcome, AsyncpgSession):
             return outcome
         failures.append(outcome)
+        await asyncio.sleep(0)  # what asyncpg gave up is closed at the loop's next turn
     last = failures[-1]
     said = last.said
     if len(failures) > 1:

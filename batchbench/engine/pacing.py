@@ -179,25 +179,25 @@ class Pace:
     def hold(self, row_count: int, byte_count: int, now_s: float) -> Hold | None:
         """What keeps a chunk back for longest; None: it may go."""
         not_seen = self._ended.wal_bytes - self._ended_seen.wal_bytes
-        ahead = self._in_flight + not_seen + self._wal_of(_size(row_count, byte_count))
+        coming, own = self._in_flight + not_seen, self._wal_of(_size(row_count, byte_count))
         holds = []
         if self._rows is not None:
             holds.append(Hold("rows", self._rows.wait_s(row_count, now_s)))
         if self._wal is not None:
-            holds.append(Hold("wal", self._wal.wait_s(ahead, now_s)))
-        if self._lags(ahead):
+            holds.append(Hold("wal", self._wal.wait_s(coming + own, now_s)))
+        if self._lags(coming, own):
             holds.append(Hold("replica lag", _ASK_AGAIN_S))
         if self._waiters:
             holds.append(Hold("locks", _ASK_AGAIN_S))
         longest = max(holds, key=lambda hold: hold.seconds, default=None)
         return longest if longest is not None and longest.seconds > 0 else None
 
-    def _lags(self, ahead: float) -> bool:
+    def _lags(self, coming: float, own: float) -> bool:
         if self.limits.max_replica_lag_mb is None or self._lag_bytes is None:
             return False
         most = self.limits.max_replica_lag_mb * _MIB
         # A row of more than half of it has to go some time.
-        return self._lag_bytes + min(ahead, most / 2) > most
+        return self._lag_bytes + coming + min(own, most / 2) > most
 
     def _wal_of(self, size: int) -> float:
         """What a chunk will make, by what others made."""
