@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncpg.pgproto import pgproto
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchbench.casts import CastOptions
 from batchbench.engine import load
 from batchbench.errors import WriteError
 from batchbench.sources import open_source
@@ -75,6 +77,7 @@ def encoder(kind: str) -> RowEncoder:
         ("bool", [True], [1]),
         ("date", [dt.date(2024, 1, 1)], [dt.datetime(2024, 1, 1, 5)]),
         ("timestamptz", [dt.datetime(2024, 1, 1, tzinfo=UTC)], [dt.date(2024, 1, 1), "now"]),
+        ("uuid", [uuid.UUID(int=1), pgproto.UUID(str(uuid.UUID(int=1))), None], []),
         ("text", ["é", None, ""], [5, 0.0, b"x", "\ud800", "a\0b"]),
         ("bytea", [b"x"], [bytearray(b"x"), "x"]),
         ("jsonb", ["{}"], [{}, 1]),
@@ -84,9 +87,9 @@ def test_only_what_goes_in_unchanged_fits(
     column: str, good: Sequence[object], bad: Sequence[object]
 ) -> None:
     into = encoder(column)
-    assert into.fits([(value,) for value in good])
+    assert into.value_bytes([(value,) for value in good]) is not None
     for value in bad:
-        assert not into.fits([(good[0],), (value,)]), value
+        assert into.value_bytes([(good[0],), (value,)]) is None, value
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,23 @@ def test_what_only_a_dumper_can_tell_is_a_row_error_without_the_value(
         assert caught.value.sqlstate == "22000"
         assert caught.value.__cause__ is None
         assert str(value) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        ("uuid", uuid.UUID(int=1), str(uuid.UUID(int=1))),
+        ("timestamptz", dt.datetime(2024, 1, 1, tzinfo=UTC), dt.datetime(2024, 1, 1)),
+        ("timestamp", dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_what_all_rows_have_is_for_the_casts_what_some_have_costs_those(
+    column: str, good: object, bad: object
+) -> None:
+    into = encoder(column)
+    assert into.value_bytes([(bad,), (None,), (bad,)]) is None
+    assert into.value_bytes([(bad,), (good,)]) == 0
+    assert into.value_bytes([(None,), (None,)]) == 0
 
 
 def test_types_without_a_quick_dumper_have_no_encoder() -> None:
@@ -208,4 +228,22 @@ async def test_rows_of_an_iterator_are_read_once(dsn18: str, driver: str) -> Non
     assert len(result.chunk_seconds) == 9
     assert query(dsn18, "SELECT count(*), sum(i), sum(s::int4) FROM t") == [
         (25_000, sum(range(25_000)), sum(range(25_000)))
+    ]
+
+
+@strategies
+async def test_values_that_only_a_cast_can_read(dsn18: str, strategy: str) -> None:
+    """Uuids as text, naive times whose zone is assumed; rows that are views without places."""
+    execute(dsn18, "CREATE TABLE t (u uuid, tz timestamptz, ts timestamp)")
+    noon = dt.datetime(2024, 1, 1, 12)
+    row = {"u": str(uuid.UUID(int=7)), "tz": noon, "ts": noon.replace(tzinfo=UTC)}
+    result = await load(
+        open_source([row.values()] * 3, columns=list(row)),
+        {None: TableName("t")},
+        dsn18,
+        options(strategy=strategy, cast_options=CastOptions(assume_timezone="Asia/Tokyo")),
+    )
+    assert (result.total.committed, result.total.rejected) == (3, 0)
+    assert query(dsn18, "SELECT DISTINCT u, tz, ts FROM t") == [
+        (uuid.UUID(int=7), dt.datetime(2024, 1, 1, 3, tzinfo=UTC), dt.datetime(2024, 1, 1, 21))
     ]

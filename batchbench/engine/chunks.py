@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -176,7 +176,7 @@ def _chunk_of_rows(
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
-        content=RowContent(rows, parts[0].to_columns),
+        content=RowContent(rows, parts[0].to_columns, sum(part.value_bytes for part in parts)),
         locations=tuple(part.location for part in parts),
         payload=payload,
         chunk_rows=chunk_rows,
@@ -380,7 +380,11 @@ def _batches(
         yield from source.batches(max_rows, max_bytes)
         return
     for batch in rows:
-        yield batch if encoder.fits(batch.rows) else batch.as_columns()
+        value_bytes = encoder.value_bytes(batch.rows)
+        if value_bytes is None:
+            yield batch.as_columns()
+        else:
+            yield replace(batch, value_bytes=value_bytes)
 
 
 def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:

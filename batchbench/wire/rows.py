@@ -2,9 +2,9 @@
 
 Making columns of Python rows costs several times what encoding them does. psycopg's dumpers are
 quick because they trust their input: an int that is too long for its column loses its upper bits,
-a bool passes for an int, a datetime for a date. So `RowEncoder.fits` looks first, by the types
-and bounds of whole columns, and takes only what goes in unchanged; rows of anything else become
-columns, whose casts can tell (see `batchbench.casts`).
+a bool passes for an int, a datetime for a date. So `RowEncoder.value_bytes` looks first, by the
+types and bounds of whole columns, and takes only what goes in unchanged; rows of anything else
+become columns, whose casts can tell (see `batchbench.casts`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 from batchbench.batch import PythonRow
 from batchbench.errors import WriteError
@@ -45,7 +46,7 @@ _DUMPERS = {
     "jsonb": 3802,
 }
 
-# kind -> the Python types that go in unchanged; a uuid's dumper refuses what is not one itself.
+# kind -> the Python types that go in unchanged.
 _TAKEN: dict[str, frozenset[type]] = {
     "int2": frozenset({int, _NONE}),
     "int4": frozenset({int, _NONE}),
@@ -59,6 +60,7 @@ _TAKEN: dict[str, frozenset[type]] = {
     "jsonb": frozenset({str, _NONE}),
 }
 _TEXTS = ("text", "varchar")
+_ZONE = attrgetter("tzinfo")
 _REFUSED = (TypeError, ValueError, AttributeError, OverflowError)  # by a dumper
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
 
@@ -69,13 +71,17 @@ class RowEncoder:
 
     kinds: tuple[str, ...]
 
-    def fits(self, rows: Sequence[PythonRow]) -> bool:
-        """Whether every value goes in unchanged, as far as its dumper would not tell."""
-        return all(
-            _fits(kind, list(map(itemgetter(i), rows)))
-            for i, kind in enumerate(self.kinds)
-            if kind != "uuid"
-        )
+    def value_bytes(self, rows: Sequence[PythonRow]) -> int | None:
+        """What the values of varying size take on the wire; None where some value of any column
+        would not go in unchanged, as far as its dumper would not tell.
+        """
+        total = 0
+        for i, kind in enumerate(self.kinds):
+            found = _value_bytes(kind, list(map(itemgetter(i), rows)))
+            if found is None:
+                return None
+            total += found
+        return total
 
     def pieces(self, rows: Sequence[PythonRow]) -> Iterator[bytearray]:
         """The rows of a COPY stream, in pieces of about `PIECE_BYTES`.
@@ -143,19 +149,37 @@ def row_encoder(types: Sequence[PgType]) -> RowEncoder | None:
     return RowEncoder(kinds)
 
 
-def _fits(kind: str, values: list[Any]) -> bool:
+def _value_bytes(kind: str, values: list[Any]) -> int | None:
+    """See `RowEncoder.value_bytes`; of one column."""
     if kind in _TEXTS:
-        return _is_text(values)
+        return _text_bytes(values)
     found = set(map(type, values))
+    if kind == "uuid":
+        is_some = any(issubclass(type_, UUID) for type_ in found)
+        return 0 if is_some or found <= {_NONE} else None
     if not found <= _TAKEN[kind]:
-        return False
+        return None
+    if _NONE in found:
+        values = [value for value in values if value is not None]
+    if kind in ("bytea", "jsonb"):
+        return sum(map(len, values))
+    return 0 if not values or _fits(kind, values) else None
+
+
+def _fits(kind: str, values: list[Any]) -> bool:
+    """values: at least one, all of the kind's type. Times whose zone has to be assumed, or taken
+    off, are for the casts, as uuids in text are. Where some only are so, they cost their own rows:
+    the dumpers refuse them.
+    """
+    if kind == "timestamptz":
+        return any(map(_ZONE, values))
+    if kind == "timestamp":
+        return not all(map(_ZONE, values))
     bits = _BITS.get(kind)
     if bits is None:
         return True
-    if _NONE in found:
-        values = [value for value in values if value is not None]
     most = 1 << (bits - 1)
-    return not values or (-most <= min(values) and max(values) < most)
+    return bool(-most <= min(values) and max(values) < most)
 
 
 def _known_psycopg() -> _Psycopg:
@@ -165,14 +189,13 @@ def _known_psycopg() -> _Psycopg:
     return found
 
 
-def _is_text(values: list[Any]) -> bool:
-    """Whether all are text that PostgreSQL can hold."""
+def _text_bytes(values: list[Any]) -> int | None:
+    """None unless all are text that PostgreSQL can hold."""
     try:
-        joined = "".join([value for value in values if value is not None])
-        joined.encode()
+        joined = "".join([value for value in values if value is not None]).encode()
     except (TypeError, UnicodeEncodeError):
-        return False
-    return "\0" not in joined
+        return None
+    return None if b"\0" in joined else len(joined)
 
 
 def _unfit(error: Exception) -> WriteError:
