@@ -347,11 +347,10 @@ def encoded_chunks(
                 table_plan, source.name, int(most), notice, row_shape, sized
             )
         spans = covered(table, batch.location.source) if covered is not None else []
-        if isinstance(batch, Batch):
-            yield from waiting[batch.target].add(uncovered(batch, spans))
-            continue
-        for rows in _uncovered_rows(batch, spans):
-            yield from waiting[None].add(rows)
+        if isinstance(batch, RowBatch) and spans:
+            batch = batch.as_columns()
+        rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
+        yield from waiting[batch.target].add(rows)
     for held in waiting.values():
         yield from held.take()
     for kind, row_count in source.not_loaded().items():
@@ -388,28 +387,19 @@ def _batches(
 
 
 def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded."""
-    with ThreadPoolExecutor(1, "batchbench-read") as reader:
+    """Read the next batch in a thread of its own, while the one before is cast and encoded.
+
+    Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
+    the event loop that lets go of this.
+    """
+    reader = ThreadPoolExecutor(1, "batchbench-read")
+    try:
         coming = reader.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, batches, None)
             yield batch
-
-
-def _uncovered_rows(batch: RowBatch, spans: list[tuple[int, int]]) -> Iterator[RowBatch]:
-    """The parts of a batch that no span covers. spans: (first row, row count), sorted."""
-    start, end = batch.location.first_row, batch.location.first_row + batch.row_count
-    position = start
-    for first, count in spans:
-        if first + count <= position:
-            continue
-        if first >= end:
-            break
-        if first > position:
-            yield batch.part(position - start, first - position)
-        position = min(first + count, end)
-    if position < end:
-        yield batch.part(position - start, end - position)
+    finally:
+        reader.shutdown(wait=False)
 
 
 def _read_rows(plan: LoadPlan) -> int:
