@@ -173,6 +173,7 @@ async def _prepare(
     if resume is not None:
         for table, row_count in dead_letter.read_known().items():
             result.counts(table).rejected += row_count
+            accounts.settled(table, "rejected", row_count)
         _check_dead_letter(parts, result, dead_letter)
     backends: dict[object, str] = {}
     surroundings = Surroundings(

@@ -81,7 +81,7 @@ class ChunkWriter:
         self._chunks_open = 0
         self._prepared: set[ShapePlan] = set()
         self._retries = self._deaths = 0
-        self._written = 0  # rows that the server took from this writer so far, committed or not
+        self._written = 0  # rows that are committed, or in the open transaction
         self.times = ChunkTimes()
         self._stale = self._careful = self.recovered = self.sent = False
 
@@ -475,6 +475,7 @@ class ChunkWriter:
         if broken:
             await self._drop()
         self._prepared.clear()
+        self._written -= sum(part.committed for part in self._parts)
         await self._forget_transaction()
 
     async def _drop(self) -> None:
