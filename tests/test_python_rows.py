@@ -215,6 +215,28 @@ async def test_a_row_that_its_dumper_refuses_goes_alone(
     assert json.loads(rejected)["row_number"] == 2_124
 
 
+async def test_one_transaction_takes_the_rows_beside_one_that_its_dumper_refuses(
+    dsn18: str, tmp_path: Path
+) -> None:
+    """Parameters are encoded before they are sent: that is a failure of the row too."""
+    execute(dsn18, "CREATE TABLE t (i int4, u uuid)")
+    rows: list[tuple[Any, ...]] = [(i, uuid.uuid4()) for i in range(2_500)]
+    rows[2_123] = (2_123, "no uuid")
+    result = await load(
+        open_source(rows, columns=["i", "u"]),
+        {None: TableName("t")},
+        dsn18,
+        options(
+            strategy="values",
+            chunk_size=500,
+            transaction="batch",
+            on_reject="skip",
+            dead_letter=tmp_path / "rejects",
+        ),
+    )
+    assert (result.total.committed, result.total.rejected) == (2_499, 1)
+
+
 @drivers
 async def test_rows_of_an_iterator_are_read_once(dsn18: str, driver: str) -> None:
     execute(dsn18, "CREATE TABLE t (i int4, s text)")
