@@ -163,7 +163,7 @@ async def test_only_these_columns_are_set(dsn: str, strategy: str, driver: str) 
     there = "SELECT a, b, at FROM t ORDER BY id"
     assert query(dsn, there) == [(5, 0, 0), (5, 0, 9), (5, 5, 5)]
     data = columns(id=[1, 2], a=[6, 6], b=[6, 6], at=[6, 6])
-    await load_rows(dsn, data, **how, update_columns=("b",), newer_by="at")
+    await load_rows(dsn, data, **how, update_columns=["b"], newer_by="at")
     assert query(dsn, there) == [(5, 6, 6), (5, 0, 9), (5, 5, 5)]
 
 

@@ -178,7 +178,7 @@ class LoadOptions:
     @property
     def upsert(self) -> Upsert:
         """What of a row that is there is replaced, and when."""
-        return Upsert(self.update_columns, self.newer_by, self.skip_unchanged)
+        return Upsert(tuple(self.update_columns), self.newer_by, self.skip_unchanged)
 
     @property
     def keeps_order(self) -> bool:
