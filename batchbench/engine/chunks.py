@@ -16,7 +16,8 @@ from batchbench.casts import Fault
 from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
-from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
+from batchbench.engine.notices import split_notice
+from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan
 from batchbench.engine.shapes import (
     Group,
     Rows,
@@ -244,6 +245,7 @@ class _Waiting:
     Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
     another shape comes that may have a key of theirs.
     row_shape: of Python rows that stay as they are; their schema is None.
+    partial: whether rows may leave out columns.
     """
 
     plan: TablePlan
@@ -254,6 +256,7 @@ class _Waiting:
     sized: Sized
     schema: pa.Schema | None = None
     whole: ShapePlan | None = None
+    partial: bool = False
     pending: dict[frozenset[str], _Pending] = field(default_factory=dict)
 
     def add(self, rows: Rows | RowBatch) -> Iterator[Chunk]:
@@ -263,6 +266,7 @@ class _Waiting:
         schema = rows.columns.schema if isinstance(rows, Rows) else None
         if self.whole is None or schema != self.schema:
             yield from self.take()
+            self.partial = isinstance(rows, Rows) and rows.may_leave_out
             self._begin(schema)
         if isinstance(rows, RowBatch) or self.whole is None:
             yield from self._add([Group(_NOTHING, rows)])
@@ -272,7 +276,9 @@ class _Waiting:
 
     def _begin(self, schema: pa.Schema | None) -> None:
         first = self.whole is None
-        shape = self.row_shape if schema is None else self.plan.shape(schema, self.source)
+        shape = self.row_shape
+        if schema is not None:
+            shape = self.plan.shape(schema, self.source, partial=self.partial)
         if shape is None:
             raise AssertionError("rows stay rows only where their shape is known")
         split = split_notice(self.plan, shape)
@@ -296,7 +302,7 @@ class _Waiting:
 
     def _of(self, omitted: frozenset[str]) -> _Pending:
         if omitted not in self.pending:
-            shape = self.plan.shape(self.schema, self.source, omitted)
+            shape = self.plan.shape(self.schema, self.source, omitted, partial=self.partial)
             self.pending[omitted] = self._pending(shape)
         return self.pending[omitted]
 
