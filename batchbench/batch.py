@@ -76,11 +76,13 @@ class RowBatch:
 
     rows: each with the values of the source's columns, in their order.
     to_columns: makes columns of some of them, given where they stand. Raises InputError.
+    value_bytes: about what the values of varying size take, such as texts; 0 until it is known.
     """
 
     rows: Sequence[PythonRow]
     location: Location
     to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
+    value_bytes: int = 0
 
     @property
     def target(self) -> None:
@@ -92,8 +94,10 @@ class RowBatch:
 
     @property
     def row_bytes(self) -> int:
-        """1: what the rows take is taken already, and they are encoded piece by piece."""
-        return 1
+        """Of values of varying size, on average; at least 1. The rows themselves are there already,
+        and encoded piece by piece.
+        """
+        return max(1, self.value_bytes // max(1, self.row_count))
 
     def part(self, offset: int, row_count: int) -> RowBatch:
         """Some of the rows."""
@@ -101,6 +105,7 @@ class RowBatch:
             self.rows[offset : offset + row_count],
             self.location.part(offset, row_count),
             self.to_columns,
+            self.value_bytes * row_count // self.row_count,
         )
 
     def as_columns(self) -> Batch:

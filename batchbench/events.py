@@ -96,8 +96,9 @@ class RowsRejected:
 
 @dataclass(frozen=True, slots=True)
 class RowsSettled:
-    """Rows got into a state other than "rejected", for good: one of `accounting.STATES`, or "lost",
-    of rows that had been committed and are no longer there. table: "" of rows without one.
+    """Rows got into a state for good: one of `accounting.STATES` ("rejected" only where an earlier
+    start of the load did that, see `RowsRejected`), or "lost", of rows that had been committed and
+    are no longer there. table: "" of rows without one.
     """
 
     table: str

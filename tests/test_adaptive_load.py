@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from batchbench.accounting import LoadResult
 from batchbench.config import OTHER_CHUNK_ROWS, Settings, load_settings
 from batchbench.engine import ChunkSize, LoadError, LoadOptions, load
+from batchbench.engine.chunks import encoded_chunks
+from batchbench.engine.sizes import Sizes
 from batchbench.engine.times import ChunkTimes
 from batchbench.errors import ConfigError
 from batchbench.events import ChunkSizeChanged, ChunkWritten, Event
@@ -22,6 +25,7 @@ from batchbench.table import Table, TableName
 from batchbench.writer import Writer
 from tests.fixtures.commands import Commands
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
+from tests.test_chunks import plan_of
 
 TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, note text)"
 START = 64
@@ -262,3 +266,20 @@ async def test_a_retried_chunk_is_no_measure(dsn18: str) -> None:
     result = await load_auto(dsn18, numbered(3_000), events, settings=settings, parallelism=1)
     assert (result.total.committed, result.retries) == (3_000, 47)
     assert set(written(events)[:-1]) == {START}
+
+
+def test_few_python_rows_do_not_bound_later_chunks() -> None:
+    """What a stream of them holds at once is the same for many."""
+    rows = open_source([(i, "note") for i in range(START)], columns=["c0", "t"])
+    plan = plan_of(1, START, "copy", "psycopg", texts=["t"])
+    (chunk,) = encoded_chunks(rows, plan, LoadResult("x"), lambda text: None, 1 << 20)
+    sizes = Sizes(writers=1, limit_bytes=4 << 20, emit=lambda event: None)
+    sizing = sizes.of(
+        replace(plan.tables[None], adapts=True), replace(chunk.shape, most_rows=10**6)
+    )
+    sizes.hold(chunk)
+    cut = [0]
+    for _ in range(3_000):
+        cut.append(sizing.cut())
+        sizing.wrote(cut[-1], 0.01 + cut[-1] * 1e-7)
+    assert 4_096 <= max(cut) <= (4 << 20) / 2 / 56 / 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +19,7 @@ from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
 from batchbench.engine.shapes import locations_of, merged, uncovered
 from batchbench.limits import MAX_COLUMNS
 from batchbench.sources.source import OneTable
-from batchbench.table import Column, PgType, Table, TableName
+from batchbench.table import TEXT, Column, PgType, Table, TableName
 
 INT4 = PgType("int4", 23, 1007, '"pg_catalog"."int4"', "int4")
 
@@ -46,8 +46,11 @@ class Pieces(OneTable):
             start += size
 
 
-def plan_of(width: int, chunk_size: int, strategy: str, driver: str) -> LoadPlan:
+def plan_of(
+    width: int, chunk_size: int, strategy: str, driver: str, texts: Sequence[str] = ()
+) -> LoadPlan:
     columns = tuple(Column(f"c{i}", INT4, "integer", 23) for i in range(width))
+    columns += tuple(Column(name, TEXT, "text", 25) for name in texts)
     options = LoadOptions(
         settings=Settings(), strategy=strategy, driver=driver, chunk_size=chunk_size
     )

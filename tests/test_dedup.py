@@ -16,7 +16,7 @@ from batchbench.config import Settings
 from batchbench.engine import LoadError
 from batchbench.errors import ConfigError
 from batchbench.events import ChunkRetried, Event, Notice
-from tests.fixtures.loading import COMBINATIONS, execute, load_rows, query
+from tests.fixtures.loading import COMBINATIONS, execute, load_rows, options, query
 
 TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, v int4 CHECK (v <> -1))"
 both = pytest.mark.parametrize(("strategy", "driver"), COMBINATIONS)
@@ -122,7 +122,6 @@ async def _load(dsn: str, data: Any, told: list[Event], **changes: Any) -> Any:
     from batchbench.engine import load
     from batchbench.sources import open_source
     from batchbench.table import TableName
-    from tests.fixtures.loading import options
 
     return await load(
         open_source(data), {None: TableName("t")}, dsn, options(**changes), on_event=told.append
@@ -207,7 +206,6 @@ async def test_a_resumed_load_knows_the_keys_it_wrote(dsn18: str, tmp_path: Path
     from batchbench.engine import load
     from batchbench.sources import open_source
     from batchbench.table import TableName
-    from tests.fixtures.loading import options
 
     result = await load(
         open_source(path),
@@ -337,3 +335,10 @@ def _both(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> None:
     finally:
         other.rollback()
         waiting.join()
+
+
+def test_the_first_row_of_a_key_needs_one_writer_where_chunks_go_together() -> None:
+    """Its transaction may fail, for a deadlock, after a later row's went through."""
+    how = {"on_conflict": "nothing", "transaction": 2, "parallelism": 4}
+    assert options(**how).writers == 4
+    assert options(**how, dedup="first").writers == 1

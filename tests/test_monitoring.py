@@ -8,6 +8,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from batchbench.accounting import STATES, LoadResult
 from batchbench.batch import Location
+from batchbench.config import Settings
 from batchbench.engine import LoadError, load
 from batchbench.errors import ConfigError
 from batchbench.events import (
@@ -258,6 +260,47 @@ async def test_a_stopped_load_tells_what_is_unwritten(dsn18: str) -> None:
         await load(open_source(rows), {None: TableName("t")}, dsn18, how, on_event=events.append)
     assert by_state(stopped.value.result) == settled(events)
     assert settled(events)["unwritten"] > 0
+
+
+async def test_a_resumed_load_tells_of_its_earlier_start(dsn18: str, tmp_path: Path) -> None:
+    execute(dsn18, TABLE)
+    path = tmp_path / "rows.csv"
+    lines = [f"{i},{-1 if i in (5, 55) else 0},n" for i in range(100)]
+    path.write_text("\n".join(["id,v,note", *lines]))
+    how = {"chunk_size": 10, "parallelism": 1, "dead_letter": tmp_path / "rejects"}
+    target = {None: TableName("t")}
+    with pytest.raises(LoadError) as stopped:
+        await load(open_source(path), target, dsn18, options(max_rejects=1, **how))
+    assert stopped.value.result.total.rejected == 2
+    events: list[Event] = []
+    result = await load(
+        open_source(path),
+        target,
+        dsn18,
+        options(**how),
+        resume=stopped.value.result.load_id,
+        on_event=events.append,
+    )
+    assert by_state(result) == settled(events) == {"committed": 98, "rejected": 2}
+
+
+async def test_a_chunk_that_is_written_again_is_told_once(dsn18: str) -> None:
+    """Its first COMMIT fails, by a constraint that waits for it."""
+    execute(
+        dsn18,
+        f"{TABLE}; CREATE SEQUENCE s; CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF nextval('s') = 15 THEN RAISE SQLSTATE '40001'; END IF; RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER f AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION f()",
+    )
+    events: list[Event] = []
+    rows = pa.table({"id": range(30), "v": [0] * 30})
+    how = options(chunk_size=10, parallelism=1, settings=Settings(initial_backoff_ms=1))
+    result = await load(
+        open_source(rows), {None: TableName("t")}, dsn18, how, on_event=events.append
+    )
+    assert (result.total.committed, result.retries) == (30, 1)
+    assert [e.written for e in events if isinstance(e, ChunkWritten)] == [10, 10, 10]
 
 
 async def test_a_writer_tells_the_same(dsn18: str) -> None:

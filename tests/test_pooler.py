@@ -13,6 +13,7 @@ from batchbench.config import Settings, load_settings
 from batchbench.drivers import Pooler, Session, Statement, connect
 from batchbench.engine import LoadOptions, load
 from batchbench.engine.fate import Backend, fence
+from batchbench.engine.pacing import PaceLimits
 from batchbench.errors import ConfigError, WriteError
 from batchbench.events import ChunkWritten
 from batchbench.sources import open_source
@@ -261,3 +262,13 @@ async def test_the_end_of_a_transaction_is_waited_for(dsn18: str, driver: str) -
         assert await waiting
         assert await fence(asking, Backend("", "", "on", "", "1000000000"))  # not given out yet
         assert not await fence(asking, Backend("", "", "on", ""))
+
+
+@both
+async def test_a_limit_of_locks_cannot_be_kept(pgbouncer: PgBouncer, driver: str) -> None:
+    """The load's transactions are served by processes that serve others too."""
+    prepare(pgbouncer)
+    pace = PaceLimits(pause_when_locks_wait=True)
+    with pytest.raises(ConfigError, match="cannot be kept through a pooler"):
+        await load_rows(pgbouncer.dsn, numbered(10), driver=driver, pace=pace)
+    assert query(pgbouncer.direct_dsn, "SELECT count(*) FROM t") == [(0,)]

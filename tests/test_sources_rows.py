@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from asyncpg.pgproto import pgproto
 
 from batchbench.errors import InputError
 from batchbench.sources import Source, open_source
@@ -19,6 +20,18 @@ from batchbench.sources.source import regroup
 
 BIG = 1 << 40
 UTC = dt.UTC
+
+
+class East(dt.tzinfo):
+    """Two hours ahead; without a hash, as dateutil's zones are."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def utcoffset(self, when: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta(hours=2)
+
+    def dst(self, when: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta()
 
 
 def table_of(source: Source, max_rows: int = 65_536) -> pa.Table:
@@ -38,7 +51,9 @@ def table_of(source: Source, max_rows: int = 65_536) -> pa.Table:
         ([dt.timedelta(days=1)], pa.duration("us")),
         ([dt.datetime(2025, 1, 2, 3)], pa.timestamp("us")),
         ([dt.datetime(2025, 1, 2, 3, tzinfo=UTC)], pa.timestamp("us", "UTC")),
+        ([dt.datetime(2025, 1, 2, 3, tzinfo=East())], pa.timestamp("us", "UTC")),
         ([UUID(int=5), None], pa.uuid()),
+        ([pgproto.UUID(str(UUID(int=5))), UUID(int=6)], pa.uuid()),
         ([["a"], []], pa.list_(pa.string())),
         ([np.int32(5), 6], pa.int64()),
         ([np.float64(0.5)], pa.float64()),

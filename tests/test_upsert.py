@@ -9,8 +9,14 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from batchbench.engine import LoadOptions
+from batchbench.accounting import LoadResult
+from batchbench.drivers import connect
+from batchbench.engine import LoadOptions, plan_load
+from batchbench.engine.chunks import encoded_chunks
 from batchbench.errors import BatchbenchError, ConfigError
+from batchbench.sources import SourceOptions, open_source
+from batchbench.table import TableName
+from batchbench.writer import Writer
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, options, query
 
 ALL = [*COMBINATIONS, ("optimistic", "asyncpg"), ("optimistic", "psycopg")]
@@ -163,8 +169,45 @@ async def test_only_these_columns_are_set(dsn: str, strategy: str, driver: str) 
     there = "SELECT a, b, at FROM t ORDER BY id"
     assert query(dsn, there) == [(5, 0, 0), (5, 0, 9), (5, 5, 5)]
     data = columns(id=[1, 2], a=[6, 6], b=[6, 6], at=[6, 6])
-    await load_rows(dsn, data, **how, update_columns=("b",), newer_by="at")
+    await load_rows(dsn, data, **how, update_columns=["b"], newer_by="at")
     assert query(dsn, there) == [(5, 6, 6), (5, 0, 9), (5, 5, 5)]
+
+
+@each_way
+@pytest.mark.parametrize("chunk_size", [1, 100])
+async def test_columns_that_are_not_set_are_those_of_the_first_row(
+    dsn: str, strategy: str, driver: str, chunk_size: int
+) -> None:
+    """Of a key that is new and comes several times, whether in one chunk or in several."""
+    table = "CREATE TABLE {} (id int4 UNIQUE, a int4, b int4, at int4)"
+    execute(dsn, f"{table.format('t')}; {table.format('u')}")
+    data = columns(
+        id=[1, 1, 1, None, None], a=[1, 2, 3, 4, 5], b=[1, 2, 3, 4, 5], at=[1, 9, 2, 1, 2]
+    )
+    how = {
+        "strategy": strategy,
+        "driver": driver,
+        "chunk_size": chunk_size,
+        "update_columns": ("b",),
+    }
+    await load_rows(dsn, data, **how, on_conflict="update")
+    await load_rows(dsn, data, "u", **how, newer_by="at")
+    there = "SELECT id, a, b, at FROM {} ORDER BY a"
+    alone = [(None, 4, 4, 1), (None, 5, 5, 2)]
+    assert query(dsn, there.format("t")) == [(1, 1, 3, 1), *alone]
+    assert query(dsn, there.format("u")) == [(1, 1, 2, 9), *alone]
+
+
+@pytest.mark.parametrize("strategy", ["values", "unnest", "copy"])
+async def test_the_same_where_rows_are_named(dsn18: str, strategy: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4 UNIQUE, a int4, b int4)")
+    how = options(strategy=strategy, on_conflict="update", update_columns=("b",), parallelism=1)
+    async with Writer(dsn18, "t", how) as writer:
+        outcome = await (
+            await writer.add(columns(id=[1, 1, None, None], a=[1, 2, 3, 4], b=[1, 2, 3, 4]))
+        )
+    assert outcome.duplicates == (0,)
+    assert query(dsn18, "SELECT * FROM t ORDER BY a") == [(1, 1, 2), (None, 3, 3), (None, 4, 4)]
 
 
 # --- the newest row --------------------------------------------------------------------------
@@ -302,11 +345,6 @@ async def test_newer_and_unchanged_go_together(dsn18: str, strategy: str, driver
 
 
 async def test_auto_expects_rows_that_are_there(dsn18: str) -> None:
-    from batchbench.drivers import connect
-    from batchbench.engine import plan_load
-    from batchbench.sources import open_source
-    from batchbench.table import TableName
-
     execute(dsn18, VERSIONED)
     source = open_source(columns(id=[1], v=[1], at=[None]))
     session = await connect("psycopg", dsn18)
@@ -314,14 +352,30 @@ async def test_auto_expects_rows_that_are_there(dsn18: str) -> None:
         for changes, strategy, ordered_by in (
             ({"newer_by": "at"}, "copy", ("id", "at")),
             ({"newer_by": "v", "strategy": "optimistic"}, "optimistic", ("id",)),
+            ({"newer_by": "at", "update_columns": ("v",)}, "copy", ("id",)),
             ({"on_conflict": "update"}, "optimistic", ("id",)),
         ):
             how: LoadOptions = options(**changes)
             plan = await plan_load(session, source, {None: TableName("t")}, how)
             assert plan.tables[None].strategy == strategy
-            assert plan.tables[None].ordered_by == ordered_by
+            assert plan.tables[None].ordered_by(partial=False) == ordered_by
     finally:
         await session.close()
+
+
+async def test_rows_of_a_key_keep_their_order_where_they_may_leave_out_columns(dsn18: str) -> None:
+    """A newer row is not all that stays then: what it leaves out is an older one's."""
+    execute(dsn18, VERSIONED)
+    rows = [{"id": i % 2, "v": i} for i in range(20)] + [{"id": 1}]
+    for missing, keys in (("default", {(0,)}), ("error", {(0, 1)}), ("null", {(0, 1)})):
+        source = open_source(rows, options=SourceOptions(missing=missing))
+        session = await connect("psycopg", dsn18)
+        try:
+            plan = await plan_load(session, source, {None: TableName("t")}, options(newer_by="v"))
+        finally:
+            await session.close()
+        chunks = encoded_chunks(source, plan, LoadResult("x"), lambda text: None, 1 << 20)
+        assert {chunk.shape.keys for chunk in chunks} == keys
 
 
 # --- numbers of a sequence -------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,8 @@ from batchbench.casts import Fault
 from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
-from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan, split_notice
+from batchbench.engine.notices import split_notice
+from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan
 from batchbench.engine.shapes import (
     Group,
     Rows,
@@ -176,7 +177,7 @@ def _chunk_of_rows(
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
-        content=RowContent(rows, parts[0].to_columns),
+        content=RowContent(rows, parts[0].to_columns, sum(part.value_bytes for part in parts)),
         locations=tuple(part.location for part in parts),
         payload=payload,
         chunk_rows=chunk_rows,
@@ -244,6 +245,7 @@ class _Waiting:
     Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
     another shape comes that may have a key of theirs.
     row_shape: of Python rows that stay as they are; their schema is None.
+    partial: whether rows may leave out columns.
     """
 
     plan: TablePlan
@@ -254,6 +256,7 @@ class _Waiting:
     sized: Sized
     schema: pa.Schema | None = None
     whole: ShapePlan | None = None
+    partial: bool = False
     pending: dict[frozenset[str], _Pending] = field(default_factory=dict)
 
     def add(self, rows: Rows | RowBatch) -> Iterator[Chunk]:
@@ -263,6 +266,7 @@ class _Waiting:
         schema = rows.columns.schema if isinstance(rows, Rows) else None
         if self.whole is None or schema != self.schema:
             yield from self.take()
+            self.partial = isinstance(rows, Rows) and rows.may_leave_out
             self._begin(schema)
         if isinstance(rows, RowBatch) or self.whole is None:
             yield from self._add([Group(_NOTHING, rows)])
@@ -272,7 +276,9 @@ class _Waiting:
 
     def _begin(self, schema: pa.Schema | None) -> None:
         first = self.whole is None
-        shape = self.row_shape if schema is None else self.plan.shape(schema, self.source)
+        shape = self.row_shape
+        if schema is not None:
+            shape = self.plan.shape(schema, self.source, partial=self.partial)
         if shape is None:
             raise AssertionError("rows stay rows only where their shape is known")
         split = split_notice(self.plan, shape)
@@ -296,7 +302,7 @@ class _Waiting:
 
     def _of(self, omitted: frozenset[str]) -> _Pending:
         if omitted not in self.pending:
-            shape = self.plan.shape(self.schema, self.source, omitted)
+            shape = self.plan.shape(self.schema, self.source, omitted, partial=self.partial)
             self.pending[omitted] = self._pending(shape)
         return self.pending[omitted]
 
@@ -347,11 +353,10 @@ def encoded_chunks(
                 table_plan, source.name, int(most), notice, row_shape, sized
             )
         spans = covered(table, batch.location.source) if covered is not None else []
-        if isinstance(batch, Batch):
-            yield from waiting[batch.target].add(uncovered(batch, spans))
-            continue
-        for rows in _uncovered_rows(batch, spans):
-            yield from waiting[None].add(rows)
+        if isinstance(batch, RowBatch) and spans:
+            batch = batch.as_columns()
+        rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
+        yield from waiting[batch.target].add(rows)
     for held in waiting.values():
         yield from held.take()
     for kind, row_count in source.not_loaded().items():
@@ -380,32 +385,27 @@ def _batches(
         yield from source.batches(max_rows, max_bytes)
         return
     for batch in rows:
-        yield batch if encoder.fits(batch.rows) else batch.as_columns()
+        value_bytes = encoder.value_bytes(batch.rows)
+        if value_bytes is None:
+            yield batch.as_columns()
+        else:
+            yield replace(batch, value_bytes=value_bytes)
 
 
 def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded."""
-    with ThreadPoolExecutor(1, "batchbench-read") as reader:
+    """Read the next batch in a thread of its own, while the one before is cast and encoded.
+
+    Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
+    the event loop that lets go of this.
+    """
+    reader = ThreadPoolExecutor(1, "batchbench-read")
+    try:
         coming = reader.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, batches, None)
             yield batch
-
-
-def _uncovered_rows(batch: RowBatch, spans: list[tuple[int, int]]) -> Iterator[RowBatch]:
-    """The parts of a batch that no span covers. spans: (first row, row count), sorted."""
-    start, end = batch.location.first_row, batch.location.first_row + batch.row_count
-    position = start
-    for first, count in spans:
-        if first + count <= position:
-            continue
-        if first >= end:
-            break
-        if first > position:
-            yield batch.part(position - start, first - position)
-        position = min(first + count, end)
-    if position < end:
-        yield batch.part(position - start, end - position)
+    finally:
+        reader.shutdown(wait=False)
 
 
 def _read_rows(plan: LoadPlan) -> int:

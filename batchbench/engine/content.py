@@ -97,11 +97,12 @@ class ColumnContent:
 class RowContent:
     """Python rows that go to the wire as they are; see `batchbench.wire.rows`.
 
-    to_columns: as of a `RowBatch`.
+    to_columns, value_bytes: as of a `RowBatch`.
     """
 
     rows: Sequence[PythonRow]
     to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
+    value_bytes: int = 0
 
     @property
     def read_count(self) -> int:
@@ -114,7 +115,7 @@ class RowContent:
     @property
     def held_bytes(self) -> int:
         """About: each value is an object."""
-        return len(self.rows) * _OBJECT_BYTES * (1 + len(self.rows[0]))
+        return len(self.rows) * _OBJECT_BYTES * (1 + len(self.rows[0])) + self.value_bytes
 
     def position(self, sendable: int) -> int:
         return sendable

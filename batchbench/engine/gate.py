@@ -42,6 +42,10 @@ _NO_LAG = (
     "max_replica_lag_mb cannot be kept: this role may not see how far the replicas are; GRANT"
     " pg_monitor to it, or leave the limit out"
 )
+_NO_LOCKS = (
+    "pause_when_locks_wait cannot be kept through a pooler: nobody can tell there which server"
+    " process holds this load's locks; name the server itself, or leave the limit out"
+)
 
 
 class ServerWatch:
@@ -65,6 +69,12 @@ class ServerWatch:
             (waiters,) = await self._ask(_WAITERS_SQL, f"{{{ours}}}")
         why_no_lag = _NO_LAG if unseen == "true" else ""
         return Reading(_number(wal), _number(lag), why_no_lag, _number(waiters))
+
+    @property
+    def blind_to_locks(self) -> bool:
+        """Whether it cannot be told, though it is wanted, which locks are the load's."""
+        seen = self._session is not None and self._session.owns_backend
+        return self._limits.pause_when_locks_wait and not seen
 
     async def _ask(self, sql: str, *arguments: str) -> tuple[str | None, ...]:
         if self._session is None:
@@ -96,6 +106,8 @@ class Gate:
             asked, reading = self._pace.asks(), await self._watch.read()
             if reading.why_no_lag:
                 raise ConfigError(reading.why_no_lag)
+            if self._watch.blind_to_locks:
+                raise ConfigError(_NO_LOCKS)
             self._pace.seen(asked, reading)
 
     def begin(self) -> None:

@@ -15,7 +15,8 @@ from batchbench.drivers.connector import Connector, Dsn, connector_for
 from batchbench.engine.accounts import Accounts
 from batchbench.engine.gate import open_gate
 from batchbench.engine.lent import inside_theirs, on_their_terms
-from batchbench.engine.plan import LoadOptions, LoadPlan, order_notice, plan_table
+from batchbench.engine.notices import order_notice
+from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
 from batchbench.engine.run import Run, Spans
 from batchbench.engine.shapes import merged
 from batchbench.engine.surroundings import Surroundings
@@ -173,6 +174,7 @@ async def _prepare(
     if resume is not None:
         for table, row_count in dead_letter.read_known().items():
             result.counts(table).rejected += row_count
+            accounts.settled(table, "rejected", row_count)
         _check_dead_letter(parts, result, dead_letter)
     backends: dict[object, str] = {}
     surroundings = Surroundings(

@@ -178,12 +178,13 @@ class LoadOptions:
     @property
     def upsert(self) -> Upsert:
         """What of a row that is there is replaced, and when."""
-        return Upsert(self.update_columns, self.newer_by, self.skip_unchanged)
+        return Upsert(tuple(self.update_columns), self.newer_by, self.skip_unchanged)
 
     @property
     def keeps_order(self) -> bool:
         """Whether it matters in which order the rows of a key are written."""
-        return self.on_conflict is OnConflict.UPDATE or self.one_of_each_key is not None
+        wanted = self.dedup or self.one_of_each_key
+        return self.on_conflict is OnConflict.UPDATE or wanted is not None
 
     def chunk_size_for(self, table: Table, metric: str | None) -> int:
         """Configured rows a chunk, before any limit but that of the pace; of an adaptive size, the
@@ -326,24 +327,33 @@ class TablePlan:
         key = self.key or self.table.conflict_key(self.options.conflict_target)
         return returning_of(self.table, key, self.returning)
 
-    @property
-    def ordered_by(self) -> tuple[str, ...]:
+    def ordered_by(self, *, partial: bool) -> tuple[str, ...]:
         """Columns that tell rows apart whose order does not matter; there may be none. Where the
         newest row wins whoever writes it last, only rows that are equally new need an order; but
-        not where writers could deadlock, because they do not write in the order of the key.
+        not where writers could deadlock, because they do not write in the order of the key, nor
+        where a newer row replaces a part only (partial: rows may leave out columns).
         """
         if self.key is None:
             return ()
-        columns = hashable_columns(self.table, self.key)
-        if self.options.newer_by is None or not in_key_order(self.strategy):
+        columns, options = hashable_columns(self.table, self.key), self.options
+        if options.newer_by is None or not in_key_order(self.strategy):
             return columns
-        version = self.table.column(self.options.newer_by)
+        if partial or options.update_columns:
+            return columns
+        version = self.table.column(options.newer_by)
         return columns + ((version.name,) if by_bytes(version, version.collation) else ())
 
     def shape(
-        self, schema: pa.Schema, source: str, omitted: frozenset[str] = frozenset()
+        self,
+        schema: pa.Schema,
+        source: str,
+        omitted: frozenset[str] = frozenset(),
+        *,
+        partial: bool = False,
     ) -> ShapePlan:
-        """Compile for rows of `schema` without some columns. Raises InputError, TableError."""
+        """Compile for rows of `schema` without some columns. partial: whether other rows leave out
+        others. Raises InputError, TableError.
+        """
         positions, columns = self._match(schema, source, omitted)
         target = self._target(columns, whole=not omitted)
         if self.once is not None:
@@ -358,7 +368,7 @@ class TablePlan:
         rows = chunk_rows(self.configured_rows, plan.use, limit)
         names, keys = [column.name for column in columns], None
         if self.key is not None:
-            keys = tuple(names.index(name) for name in self.ordered_by)
+            keys = tuple(names.index(name) for name in self.ordered_by(partial=partial))
         encoder = None
         if keys is None and positions == tuple(range(len(schema))) and isinstance(plan, RowPlan):
             encoder = self._row_encoder(columns)
@@ -474,27 +484,3 @@ def plan_table(
         )
     rows, adapts = options.chunk_size_for(table, metric), options.adapts(table, metric)
     return TablePlan(table, metric, options, strategy, reason, rows, adapts, once)
-
-
-def order_notice(plan: TablePlan) -> str | None:
-    """What to say where several writers have to take turns, else None."""
-    key = plan.key
-    if key is None or plan.options.writers == 1 or plan.ordered_by:
-        return None
-    return (
-        f"table {plan.table.name}: one chunk at a time, because only the server can tell the keys"
-        f" of {key.name} apart"
-    )
-
-
-def split_notice(plan: TablePlan, shape: ShapePlan) -> str | None:
-    """What to say where the configured chunk size is over the limit, else None."""
-    if plan.adapts or shape.chunk_rows >= plan.configured_rows:
-        return None
-    use, driver = shape.chunk_plan.use, plan.options.driver_name
-    limit = CAPABILITIES[driver].parameter_limit
-    return (
-        f"table {plan.table.name}: {plan.configured_rows:,} rows a chunk make"
-        f" {use.of(plan.configured_rows):,} parameters, {driver} takes {limit:,} a statement:"
-        f" split into chunks of {shape.chunk_rows:,} rows"
-    )

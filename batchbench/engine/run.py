@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
@@ -144,7 +144,9 @@ class Run:
         self._s.gate.stop()
 
     def _end(self) -> LoadResult:
-        result = self._result
+        # Who was left in the middle of a read goes on to count, but not into this.
+        tables = {table: replace(of) for table, of in list(self._result.tables.items())}
+        result = replace(self._result, tables=tables)
         if not self._dead_letter.empty:
             result.dead_letter = self._dead_letter.path
         for table, counts in result.tables.items():

@@ -43,6 +43,11 @@ class Rows:
         return len(self.numbers)
 
     @property
+    def may_leave_out(self) -> bool:
+        """Whether a key that a row has not leaves its column out."""
+        return self.absent is not None and not self.refuses
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of memory that a row takes, on average; at least 1."""
         return max(1, int(self.columns.nbytes) // max(1, self.row_count))
@@ -156,7 +161,7 @@ def grouped(rows: Rows, plan: TablePlan, shape: ShapePlan) -> Iterator[list[Grou
 def _codes(rows: Rows, plan: TablePlan) -> tuple[Ints, list[frozenset[str]]]:
     """Which of the sets each row leaves out."""
     nothing: frozenset[str] = frozenset()
-    if rows.absent is None or rows.refuses or not rows.row_count:
+    if rows.absent is None or not rows.may_leave_out or not rows.row_count:
         return np.zeros(rows.row_count, np.int64), [nothing]
     encoded = rows.absent.dictionary_encode()
     names = rows.columns.schema.names

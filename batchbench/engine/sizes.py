@@ -47,7 +47,9 @@ class Sizes:
         """
         sizing = self._adaptive.get(chunk.table)
         if sizing is not None:
-            row_bytes = max(1, chunk.held_bytes) / chunk.read_count
+            stream = chunk.payload.stream if chunk.payload is not None else None
+            streamed = 0 if stream is None else stream.held_bytes  # hardly grows with the rows
+            row_bytes = max(1, chunk.held_bytes - streamed) / chunk.read_count
             sizing.bound(int(self.limit_bytes / (self.writers + 1) / row_bytes))
 
     def wrote(self, chunk: Chunk, seconds: float | None) -> None:

@@ -81,7 +81,7 @@ class ChunkWriter:
         self._chunks_open = 0
         self._prepared: set[ShapePlan] = set()
         self._retries = self._deaths = 0
-        self._written = 0  # rows that the server took from this writer so far, committed or not
+        self._written = 0  # rows that are committed, or in the open transaction
         self.times = ChunkTimes()
         self._stale = self._careful = self.recovered = self.sent = False
 
@@ -170,14 +170,14 @@ class ChunkWriter:
 
     async def _write_span(self, span: Span) -> None:
         session = await self._ready(span.chunk.shape)
-        payload = span.chunk.payload
-        if payload is None or span.row_count < span.chunk.row_count:
-            payload = await asyncio.to_thread(span.chunk.encode, span.offset, span.row_count)
         if not self._in_transaction:
             await self._begin(session)
         if self._uses_savepoints:
             await self._within(session.run(f"SAVEPOINT {_SAVEPOINT}"))
             self._at_savepoint = True
+        payload = span.chunk.payload
+        if payload is None or span.row_count < span.chunk.row_count:  # may fail, as a row does
+            payload = await asyncio.to_thread(span.chunk.encode, span.offset, span.row_count)
         plan, full = span.chunk.shape.chunk_plan, span.row_count == span.chunk.chunk_rows
         self.sent = True
         alone = not (self._chunks_together > 1 or self._uses_savepoints or session.nested)
@@ -475,6 +475,7 @@ class ChunkWriter:
         if broken:
             await self._drop()
         self._prepared.clear()
+        self._written -= sum(part.committed for part in self._parts)
         await self._forget_transaction()
 
     async def _drop(self) -> None:

@@ -179,6 +179,8 @@ class PythonSource(OneTable):
 
         while held := list(islice(rows, max_rows)):
             self._check_width(held, width, first_row)
+            if not set(map(type, held)) <= {tuple, list}:  # a view of a dict has no places
+                held = list(map(tuple, held))
             yield RowBatch(held, Location(self.name, first_row, len(held)), to_columns)
             first_row += len(held)
 

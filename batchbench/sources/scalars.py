@@ -43,7 +43,7 @@ def scalars(values: list[Any], types: set[type]) -> pa.Array:
 
     Raises TypeError where they fit no one type, and what pyarrow raises.
     """
-    if types == {UUID}:
+    if all(issubclass(kind, UUID) for kind in types):  # asyncpg has one of its own
         return _uuids(values)
     if types <= NUMBERS:
         return _numbers(values, types)
@@ -54,7 +54,7 @@ def scalars(values: list[Any], types: set[type]) -> pa.Array:
     if types <= JSON_SCALARS:
         return as_text(values, json_text)
     if types == {dt.datetime} and len(zones := _zones(values)) == 1:
-        return _datetimes_of_zone(values, zones.pop())
+        return _datetimes_of_zone(values, zones[0])
     for parent, make in _TIMES.items():
         if all(issubclass(kind, parent) for kind in types):
             return make(values)
@@ -146,8 +146,10 @@ def _datetimes(values: list[Any]) -> pa.Array:
     return pa.array(known, pa.timestamp("us", "UTC" if aware == {True} else None))
 
 
-def _zones(values: list[dt.datetime | None]) -> set[dt.tzinfo | None]:
-    return {value.tzinfo for value in values if value is not None}
+def _zones(values: list[dt.datetime | None]) -> list[dt.tzinfo | None]:
+    """Each once, by identity: those of dateutil have no hash."""
+    zones = {id(value.tzinfo): value.tzinfo for value in values if value is not None}
+    return list(zones.values())
 
 
 def _datetimes_of_zone(values: list[Any], zone: dt.tzinfo | None) -> pa.Array:

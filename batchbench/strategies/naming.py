@@ -13,6 +13,7 @@ from batchbench.strategies.sql import (
     best_first,
     column_list,
     insert_into,
+    kept_columns,
     key_expressions,
     on_conflict,
     with_collation,
@@ -36,7 +37,8 @@ def naming_sql(target: Target, rows: str, names: tuple[str, ...], order: str) ->
     """Insert from `rows`; see `written_by_name` for the answer. Arguments as for `select_rows`.
 
     placed: the rows with their places in the chunk, the parts of their key, whether they can
-    clash at all, and their turn among those of their key, 1 for the one to write.
+    clash at all, their turn among those of their key, 1 for the one to write, and what the first
+    of those has in `kept_columns`.
     """
     key = target.key or (target.returning.key if target.returning is not None else None)
     if key is None:
@@ -53,15 +55,26 @@ def naming_sql(target: Target, rows: str, names: tuple[str, ...], order: str) ->
     ]
     ranked = best_first(target, tuple(f"p.{column}" for column in columns), "p.batchbench_place")
     alone = f"coalesce({absent_key(target, key, names) or 'false'}, false)"
-    turn = f"row_number() OVER (PARTITION BY {', '.join(compared)} ORDER BY {ranked})"
+    same = f"PARTITION BY {', '.join(compared)} ORDER BY"
+    turn = f"row_number() OVER ({same} {ranked})"
+    firsts = {
+        quote(name): f"batchbench_first_{number}"
+        for number, name in enumerate(sorted(kept_columns(target)))
+    }
+    first_values = "".join(
+        f", CASE WHEN p.batchbench_alone THEN p.{column}"
+        f" ELSE first_value(p.{column}) OVER ({same} p.batchbench_place) END AS {first}"
+        for column, first in firsts.items()
+    )
+    sent = ", ".join(firsts.get(column, column) for column in columns)
     if target.key is None:  # each is written, or the statement fails
         turn = "1"
     clauses = (
         f"numbered AS (SELECT row_number() OVER (ORDER BY {order}) - 1 AS batchbench_place,"
         f" {alone} AS batchbench_alone, {', '.join(listed)} FROM {rows})",
         "placed AS MATERIALIZED (SELECT p.*, CASE WHEN p.batchbench_alone THEN 1"
-        f" ELSE {turn} END AS batchbench_turn FROM numbered p)",
-        f"written AS ({insert_into(target)} SELECT {', '.join(columns)} FROM placed p"
+        f" ELSE {turn} END AS batchbench_turn{first_values} FROM numbered p)",
+        f"written AS ({insert_into(target)} SELECT {sent} FROM placed p"
         f" WHERE batchbench_turn = 1 ORDER BY {', '.join(compared)}{on_conflict(target)}"
         f" RETURNING {_answer(target, key, parts)})",
     )

@@ -68,6 +68,15 @@ def changed_columns(target: Target) -> list[str]:
     ]
 
 
+def kept_columns(target: Target) -> frozenset[str]:
+    """The columns that `upsert.columns` leaves out: once a row is there, they stay as they are. So
+    of several rows of a new key in one statement, theirs are those of the first, as in several.
+    """
+    if target.on_conflict is not OnConflict.UPDATE or not target.upsert.columns:
+        return frozenset()
+    return frozenset(column.name for column in target.columns) - set(changed_columns(target))
+
+
 def _condition(target: Target, changed: list[str]) -> str:
     """The WHERE of DO UPDATE. Unchanged means equal as stored, by `*<>`: the types' own equality
     would lose changes (citext, box), or is missing (json).
@@ -101,9 +110,16 @@ def select_rows(target: Target, rows: str, names: tuple[str, ...], order: str) -
     if target.on_conflict is OnConflict.NOTHING:
         key = ", ".join(key_expressions(target, target.key, names))
         return f"SELECT {columns} FROM {rows} ORDER BY {key}, {order}"
-    ranked = best_first(target, names, order)
+    ranked, window = best_first(target, names, order), ""
     distinct, ordered = one_of_each(target, target.key, names, ranked, order)
-    return f"SELECT {distinct} {columns} FROM {rows} {ordered}"
+    if kept := kept_columns(target):
+        columns = ", ".join(
+            f"first_value({name}) OVER batchbench_first" if column.name in kept else name
+            for column, name in zip(target.columns, names, strict=True)
+        )
+        same = _told_apart(target, target.key, names, order)
+        window = f"WINDOW batchbench_first AS (PARTITION BY {same} ORDER BY {order}) "
+    return f"SELECT {distinct} {columns} FROM {rows} {window}{ordered}"
 
 
 def best_first(target: Target, names: tuple[str, ...], order: str) -> str:
@@ -155,11 +171,16 @@ def one_of_each(
 
     names: SQL of the target's columns. order: an expression that tells all rows apart.
     """
-    distinct = key_expressions(target, key, names)
-    if absent := absent_key(target, key, names):  # they never clash: keep them all
-        distinct.append(f"CASE WHEN {absent} THEN {order} END")
-    listed = ", ".join(distinct)
+    listed = _told_apart(target, key, names, order)
     return f"DISTINCT ON ({listed})", f"ORDER BY {listed}, {ranked}"
+
+
+def _told_apart(target: Target, key: UniqueKey, names: tuple[str, ...], order: str) -> str:
+    """Terms that are equal in rows that clash."""
+    terms = key_expressions(target, key, names)
+    if absent := absent_key(target, key, names):  # they never clash: keep them all
+        terms.append(f"CASE WHEN {absent} THEN {order} END")
+    return ", ".join(terms)
 
 
 def absent_key(target: Target, key: UniqueKey, names: tuple[str, ...]) -> str:

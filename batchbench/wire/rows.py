@@ -2,15 +2,14 @@
 
 Making columns of Python rows costs several times what encoding them does. psycopg's dumpers are
 quick because they trust their input: an int that is too long for its column loses its upper bits,
-a bool passes for an int, a datetime for a date. So `RowEncoder.fits` looks first, by the types
-and bounds of whole columns, and takes only what goes in unchanged; rows of anything else become
-columns, whose casts can tell (see `batchbench.casts`).
+a bool passes for an int, a datetime for a date. So `RowEncoder.value_bytes` looks first, by the
+types and bounds of whole columns, and takes only what goes in unchanged; rows of anything else
+become columns, whose casts can tell (see `batchbench.casts`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from itertools import chain
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 from batchbench.batch import PythonRow
 from batchbench.errors import WriteError
@@ -48,7 +48,7 @@ _DUMPERS = {
     "jsonb": 3802,
 }
 
-# kind -> the Python types that go in unchanged
+# kind -> the Python types that go in unchanged.
 _TAKEN: dict[str, frozenset[type]] = {
     "int2": frozenset({int, _NONE}),
     "int4": frozenset({int, _NONE}),
@@ -60,10 +60,8 @@ _TAKEN: dict[str, frozenset[type]] = {
     "timestamptz": frozenset({dt.datetime, _NONE}),
     "bytea": frozenset({bytes, _NONE}),
     "jsonb": frozenset({str, _NONE}),
-    "uuid": frozenset({uuid.UUID, _NONE}),
 }
 _TEXTS = ("text", "varchar")
-_TIMES = ("timestamp", "timestamptz")
 _ZONE = attrgetter("tzinfo")
 _REFUSED = (TypeError, ValueError, AttributeError, OverflowError)  # by a dumper
 _WIDTHS = {"int2": "h", "int4": "i", "int8": "q"}
@@ -75,11 +73,18 @@ class RowEncoder:
 
     kinds: tuple[str, ...]
 
-    def fits(self, rows: Sequence[PythonRow]) -> bool:
-        """Whether every value goes in unchanged."""
-        width = len(self.kinds)
+    def value_bytes(self, rows: Sequence[PythonRow]) -> int | None:
+        """What the values of varying size take on the wire; None where some value of any column
+        would not go in unchanged, as far as its dumper would not tell.
+        """
+        total, width = 0, len(self.kinds)
         flat = list(chain.from_iterable(rows))  # a pass over the rows for each column takes longer
-        return all(_fits(kind, flat[i::width]) for i, kind in enumerate(self.kinds))
+        for i, kind in enumerate(self.kinds):
+            found = _value_bytes(kind, flat[i::width])
+            if found is None:
+                return None
+            total += found
+        return total
 
     def pieces(self, rows: Sequence[PythonRow]) -> Iterator[bytearray]:
         """The rows of a COPY stream, in pieces of about `PIECE_BYTES`.
@@ -147,34 +152,39 @@ def row_encoder(types: Sequence[PgType]) -> RowEncoder | None:
     return RowEncoder(kinds)
 
 
-def _fits(kind: str, values: list[Any]) -> bool:
+def _value_bytes(kind: str, values: list[Any]) -> int | None:
+    """See `RowEncoder.value_bytes`; of one column."""
     if kind in _TEXTS:
-        return _is_text(values)
+        return _text_bytes(values)
     found = set(map(type, values))
+    if kind == "uuid":
+        is_some = any(issubclass(type_, UUID) for type_ in found)
+        return 0 if is_some or found <= {_NONE} else None
     if not found <= _TAKEN[kind]:
-        return False
-    if kind not in _WIDTHS and kind not in _TIMES:
-        return True
+        return None
     if _NONE in found:
         values = [value for value in values if value is not None]
+    if kind in ("bytea", "jsonb"):
+        return sum(map(len, values))
+    return 0 if not values or _fits(kind, values) else None
+
+
+def _fits(kind: str, values: list[Any]) -> bool:
+    """values: at least one, all of the kind's type. Times whose zone has to be assumed, or taken
+    off, are for the casts, as uuids in text are. Where some only are so, they cost their own rows:
+    the dumpers refuse them.
+    """
+    if kind == "timestamptz":
+        return any(map(_ZONE, values))
+    if kind == "timestamp":
+        return not all(map(_ZONE, values))
+    if kind not in _WIDTHS:
+        return True
     try:
-        if kind in _TIMES:  # a zone is never assumed here, nor dropped
-            zones = set(map(_ZONE, values))
-            return None not in zones if kind == "timestamptz" else zones <= {None}
         array(_WIDTHS[kind], values)  # the quickest look at their bounds
-    except (OverflowError, TypeError):  # some zones have no hash
+    except OverflowError:
         return False
     return True
-
-
-def _is_text(values: list[Any]) -> bool:
-    """Whether all are text that PostgreSQL can hold."""
-    try:
-        joined = "".join([value for value in values if value is not None])
-        joined.encode()
-    except (TypeError, UnicodeEncodeError):
-        return False
-    return "\0" not in joined
 
 
 def _known_psycopg() -> _Psycopg:
@@ -182,6 +192,15 @@ def _known_psycopg() -> _Psycopg:
     if found is None:
         raise AssertionError("there is an encoder only where psycopg has dumpers in C")
     return found
+
+
+def _text_bytes(values: list[Any]) -> int | None:
+    """None unless all are text that PostgreSQL can hold."""
+    try:
+        joined = "".join([value for value in values if value is not None]).encode()
+    except (TypeError, UnicodeEncodeError):
+        return None
+    return None if b"\0" in joined else len(joined)
 
 
 def _unfit(error: Exception) -> WriteError:
