@@ -8,6 +8,7 @@ earlier one is retried; and two writers never wait for each other's rows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,22 +34,32 @@ class _Place:
 class Lanes:
     """The chunks in flight. Used on the event loop only."""
 
-    _places: dict[int, _Place] = field(default_factory=dict)
+    _places: dict[Chunk, _Place] = field(default_factory=dict)
     _left: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def enter(self, chunk: Chunk) -> None:
-        """Wait for the chunks before this one that may share a key with it."""
-        if chunk.shape.keys is None:
+    async def enter(self, *chunks: Chunk) -> None:
+        """Wait for the chunks before these that may share a key with one of them. These keep their
+        own order: one writer has them all.
+        """
+        places = {
+            chunk: _Place(chunk.table, await asyncio.to_thread(_distinct, chunk))
+            for chunk in chunks
+            if chunk.shape.keys is not None
+        }
+        if not places:
             return
-        place = _Place(chunk.table, await asyncio.to_thread(_distinct, chunk))
         async with self._left:
-            await self._left.wait_for(lambda: not any(map(place.meets, self._places.values())))
-            self._places[id(chunk)] = place
+            await self._left.wait_for(lambda: not self._meet(places.values()))
+            self._places |= places
 
-    async def leave(self, chunk: Chunk) -> None:
-        """The chunk is settled."""
+    def _meet(self, places: Iterable[_Place]) -> bool:
+        return any(place.meets(before) for place in places for before in self._places.values())
+
+    async def leave(self, *chunks: Chunk) -> None:
+        """The chunks are settled."""
         async with self._left:
-            if self._places.pop(id(chunk), None) is not None:
+            left = [self._places.pop(chunk, None) for chunk in chunks]
+            if any(left):
                 self._left.notify_all()
 
 

@@ -7,17 +7,20 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from batchbench.drivers import Session
+from batchbench.drivers import Session, within
 from batchbench.drivers.connector import Connector
 from batchbench.engine.accounts import Accounts
+from batchbench.engine.fate import Backend, wait_event
 from batchbench.engine.gate import Gate
 from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadPlan
 from batchbench.engine.turns import Turns
-from batchbench.errors import ServerError
-from batchbench.events import Listener
+from batchbench.errors import BatchbenchError, ServerError
+from batchbench.events import Listener, Notice
 from batchbench.ledger import Ledger
 from batchbench.retry import RetryPolicy, retry_policy
+
+_SLOW_COMMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +69,22 @@ async def reconnect(surroundings: Surroundings) -> Session:
             if error.lasting or time.monotonic() + delay_s > deadline:
                 raise
             await asyncio.sleep(delay_s)
+
+
+async def tell_slow_commit(surroundings: Surroundings, backend: Backend | None) -> None:
+    """Say what a COMMIT that takes long waits for: perhaps a synchronous standby that is not there.
+    To be cancelled once it has ended.
+    """
+    await asyncio.sleep(min(_SLOW_COMMIT_S, surroundings.plan.options.wait_limit_s / 2))
+    lent = surroundings.connector.session_limit is not None
+    if lent or backend is None or not backend.pid:
+        return
+    try:
+        session = await surroundings.connector.open()
+        try:
+            event = await within(session, _SLOW_COMMIT_S, wait_event(session, backend))
+        finally:
+            await session.close()
+    except BatchbenchError:
+        return
+    surroundings.emit(Notice(f"a COMMIT is slow: its backend waits for {event}"))

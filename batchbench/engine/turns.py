@@ -1,8 +1,8 @@
 """Writers side by side whose chunks may share keys, without a deadlock.
 
 A chunk in one statement locks its rows in the order of the key, so two of them wait for each other
-at most. One that is written in parts, because of a row or of its size, locks them in no such order:
-its transaction has to be alone.
+at most. One that is written in parts, because of a row or of its size, locks them in no such order,
+and neither do several chunks of one table in one transaction: that has to be alone.
 """
 
 from __future__ import annotations

@@ -11,27 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from batchbench.drivers import Session, read_table, within
 from batchbench.engine.accounts import Span
 from batchbench.engine.chunks import Chunk
-from batchbench.engine.fate import (
-    Backend,
-    Fate,
-    fence,
-    look,
-    look_inside,
-    transaction_status,
-    wait_event,
-)
+from batchbench.engine.fate import Backend, Fate, fence, look, look_inside, transaction_status
 from batchbench.engine.guilt import failure_of
 from batchbench.engine.plan import ShapePlan
-from batchbench.engine.surroundings import Surroundings, reconnect
+from batchbench.engine.surroundings import Surroundings, reconnect, tell_slow_commit
 from batchbench.engine.times import ChunkTimes
 from batchbench.errors import BatchbenchError, Failure, TableError, WriteError
-from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten, Notice
+from batchbench.events import ChunkRetried, ChunkSplit, ChunkWritten
 from batchbench.ledger import Part
 
 T = TypeVar("T")
@@ -44,7 +36,6 @@ _DEATHS = 2
 """A span whose connection died so often is taken for too big: a message of 1 GiB closes it."""
 
 _FATE_TRIES = 3
-_SLOW_COMMIT_S = 5.0
 _FOREIGN_KEY = "23503"
 _PROTOCOL = "08P01"
 _SAVEPOINT = "batchbench_span"
@@ -79,6 +70,7 @@ class ChunkWriter:
         self._guards: dict[str, None] = {}  # the same: statements to run ahead of its COMMIT
         self._replay: list[Span] = []  # the same, where they can be written again
         self._chunks_open = 0
+        self._together: Sequence[Chunk] = ()  # where the caller says what one transaction takes
         self._prepared: set[ShapePlan] = set()
         self._retries = self._deaths = 0
         self._written = 0  # rows that are committed, or in the open transaction
@@ -113,6 +105,16 @@ class ChunkWriter:
                 chunk_rows=chunk.chunk_rows,
             )
         )
+
+    async def write_together(self, chunks: Sequence[Chunk]) -> None:
+        """Write chunks of one or more tables in a transaction of their own, and commit it; no
+        other's may be open. Writers that take tables in the same order wait for each other's rows,
+        and never in a ring.
+        """
+        self._together = chunks
+        for chunk in chunks:
+            await self.write(chunk)
+        self._together = ()
 
     @property
     def idle_session(self) -> Session | None:
@@ -150,6 +152,11 @@ class ChunkWriter:
                 await self._write_all(todo)
         self._chunks_open = 0
         self._careful = False
+
+    async def undo(self) -> None:
+        """Roll back what is open; the next chunk begins anew."""
+        await self._reset(broken=False)
+        self._chunks_open, self._together, self._careful = 0, (), False
 
     async def close(self) -> None:
         """Roll back what is open, and close the connection."""
@@ -202,6 +209,8 @@ class ChunkWriter:
     @property
     def _chunks_together(self) -> float:
         """Chunks that one transaction takes."""
+        if self._together:
+            return len(self._together)
         transaction = self._options.transaction
         if isinstance(transaction, int):
             return transaction
@@ -213,7 +222,8 @@ class ChunkWriter:
 
     async def _begin(self, session: Session) -> None:
         if self._options.newer_by is not None:  # else chunks that share keys are kept apart
-            await self._s.turns.enter(alone=self._careful)
+            again = len(self._together) > len({chunk.table for chunk in self._together})
+            await self._s.turns.enter(alone=self._careful or again)
             self._has_turn = True
         await self._within(session.begin(self._begin_sql))
         self._in_transaction = True
@@ -236,7 +246,7 @@ class ChunkWriter:
         if self._s.ledger is not None:
             records.append(self._s.ledger.claim_sql(self._s.load_id, self._s.epoch))
             records += [self._s.ledger.record_sql(self._s.load_id, part) for part in self._parts]
-        waiting = asyncio.create_task(self._say_what_it_waits_for())
+        waiting = asyncio.create_task(tell_slow_commit(self._s, self._backend))
         try:
             await self._within(self._session.commit("; ".join(records)))
         except WriteError as error:
@@ -254,22 +264,6 @@ class ChunkWriter:
         await self._forget_transaction()
         self._retries = self._deaths = 0
         self._stale = False
-
-    async def _say_what_it_waits_for(self) -> None:
-        """A COMMIT that takes long may wait for a synchronous standby that is not there."""
-        await asyncio.sleep(min(_SLOW_COMMIT_S, self._options.wait_limit_s / 2))
-        lent = self._s.connector.session_limit is not None
-        if lent or self._backend is None or not self._backend.pid:
-            return
-        try:
-            session = await self._s.connector.open()
-            try:
-                event = await within(session, _SLOW_COMMIT_S, wait_event(session, self._backend))
-            finally:
-                await session.close()
-        except BatchbenchError:
-            return
-        self._s.emit(Notice(f"a COMMIT is slow: its backend waits for {event}"))
 
     async def _forget_transaction(self) -> None:
         self._in_transaction = self._at_savepoint = False
@@ -361,6 +355,8 @@ class ChunkWriter:
     async def _to_savepoint(self, failure: Failure) -> bool:
         """Keep the open transaction, where only its last span failed."""
         own = failure in (Failure.ROW, Failure.TOO_BIG)
+        if self._together and self._has_turn and not self._careful:  # begun beside others
+            return False
         if not (own and self._at_savepoint and self._session):
             return False
         await self._within(

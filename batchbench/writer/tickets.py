@@ -56,40 +56,61 @@ class Outcome:
 
 
 class UnwrittenError(BatchbenchError):
-    """Rows of a ticket are not, or perhaps not, in the table. outcome: which; cause: why."""
+    """Rows of a ticket are not, or perhaps not, in the table. outcomes: which, by table; cause:
+    why.
+    """
 
-    def __init__(self, cause: BaseException, outcome: Outcome) -> None:
+    def __init__(self, cause: BaseException, outcomes: Mapping[str, Outcome]) -> None:
+        every = outcomes.values()
         super().__init__(
-            f"{cause}. Of {outcome.row_count:,} rows {outcome.committed:,} are committed,"
-            f" {outcome.unwritten:,} not, of {outcome.unknown:,} it is not known"
+            f"{cause}. Of {sum(one.row_count for one in every):,} rows"
+            f" {sum(one.committed for one in every):,} are committed,"
+            f" {sum(one.unwritten for one in every):,} not,"
+            f" of {sum(one.unknown for one in every):,} it is not known"
         )
         self.cause = cause
-        self.outcome = outcome
+        self.outcomes = outcomes
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of rows that were handed over for one table. Raises ValueError where there are more."""
+        (only,) = self.outcomes.values()
+        return only
+
+
+class AtomicError(BatchbenchError):
+    """A row was rejected that was handed over with others as atomic."""
+
+    def __init__(self) -> None:
+        super().__init__("one of the rows was rejected, and they were to be written all or none")
 
 
 class Ticket:
     """To be awaited: gives the `Outcome` once every row is settled, durably.
 
     Raises UnwrittenError where rows could not be written. May be awaited more than once, or never.
+    table: whose rows they are. atomic: whether one that is rejected leaves no other to be written.
     """
 
-    def __init__(self, row_count: int) -> None:
+    def __init__(self, table: str, row_count: int) -> None:
+        self.table = table
         self.row_count = row_count
+        self.atomic = False
         self._open_rows = row_count
         self._duplicates: set[int] = set()
         self._rejected: dict[int, RejectedRow] = {}
         self._returned: dict[int, tuple[object, ...]] = {}
         self._unwritten = self._unknown = 0
-        self._cause: BaseException | None = None
+        self.cause: BaseException | None = None
         self._settled = asyncio.Event()
         self._listeners: list[Callable[[Ticket], None]] = []
         self.settle(0)
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         yield from self._settled.wait().__await__()
-        if self._cause is not None:
-            raise UnwrittenError(self._cause, self._outcome())
-        return self._outcome()
+        if self.cause is not None:
+            raise UnwrittenError(self.cause, {self.table: self.outcome()})
+        return self.outcome()
 
     async def wait(self) -> None:
         """Wait until all rows are settled, well or not."""
@@ -100,7 +121,8 @@ class Ticket:
         """Whether awaiting would return at once."""
         return self._settled.is_set()
 
-    def _outcome(self) -> Outcome:
+    def outcome(self) -> Outcome:
+        """What became of the rows, once they are settled."""
         lost = self._unwritten + self._unknown
         left_out = len(self._duplicates) + len(self._rejected)
         return Outcome(
@@ -117,6 +139,8 @@ class Ticket:
         """Refuse a row; it is settled when its part is, or at once where it has none."""
         self._forget(rejected.row)
         self._rejected[rejected.row] = rejected
+        if self.atomic:
+            self.cause = self.cause or AtomicError()
 
     def tell(self, row: int, *, duplicate: bool, returned: tuple[object, ...] | None) -> None:
         """A statement wrote a row, or left it out for its key; the last word counts."""
@@ -148,7 +172,7 @@ class Ticket:
         row_count = self._open_rows
         if row_count:
             self._unwritten += row_count
-            self._cause = self._cause or cause
+            self.cause = self.cause or cause
             self.settle(row_count)
         return row_count
 
@@ -161,8 +185,38 @@ class Ticket:
         self._forget(row)
         self._unknown += unknown
         self._unwritten += not unknown
-        self._cause = self._cause or cause
+        self.cause = self.cause or cause
         return not unknown
+
+
+class PayloadTicket:
+    """A ticket for rows of several tables, that are committed together. tickets: one a table, by
+    the names that they were handed over with.
+
+    Awaited, it gives the `Outcome` of each table, or raises UnwrittenError with them: either no
+    good row of any table is unwritten or unknown, or all of them are.
+    """
+
+    def __init__(self, tickets: Mapping[str, Ticket]) -> None:
+        self.tickets = tickets
+
+    def __await__(self) -> Generator[Any, None, dict[str, Outcome]]:
+        yield from self.wait().__await__()
+        outcomes = {table: ticket.outcome() for table, ticket in self.tickets.items()}
+        for ticket in self.tickets.values():
+            if ticket.cause is not None:
+                raise UnwrittenError(ticket.cause, outcomes)
+        return outcomes
+
+    async def wait(self) -> None:
+        """Wait until all rows are settled, well or not."""
+        for ticket in self.tickets.values():
+            await ticket.wait()
+
+    @property
+    def settled(self) -> bool:
+        """Whether awaiting would return at once."""
+        return all(ticket.settled for ticket in self.tickets.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,13 +315,15 @@ class TicketAccounts(Accounts):
         ticket.reject(RejectedRow(row, error.sqlstate, reason, error.column, error.constraint))
         self.result.counts(span.chunk.table).rejected += 1
         self._emit(RowsRejected(span.chunk.table, 1, error.sqlstate))
+        if ticket.atomic:
+            raise AtomicError
 
-    def fault(self, table: str, ticket: Ticket, cast: Cast, fault: Fault, row: int) -> None:
+    def fault(self, ticket: Ticket, cast: Cast, fault: Fault, row: int) -> None:
         """A row that does not fit its column never gets into a chunk."""
         reason = fault_reason(cast, fault)
         ticket.reject(RejectedRow(row, fault.sqlstate, reason, cast.column.name))
-        self.result.counts(table).rejected += 1
-        self._emit(RowsRejected(table, 1, fault.sqlstate))
+        self.result.counts(ticket.table).rejected += 1
+        self._emit(RowsRejected(ticket.table, 1, fault.sqlstate))
 
     def _owner(self, span: Span, place: int) -> tuple[Ticket, int]:
         chunk: Chunk = span.chunk

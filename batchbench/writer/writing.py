@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import Any, Literal, overload
 
 from batchbench.accounting import LoadResult
-from batchbench.config import Settings, chunk_variable
+from batchbench.config import Settings
 from batchbench.drivers import Session, within
 from batchbench.drivers.connector import Connector, connector_for
 from batchbench.drivers.lending import LentPool
 from batchbench.engine.gate import open_gate
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.lent import on_their_terms
-from batchbench.engine.load import choose_ledger, read_writable
+from batchbench.engine.load import choose_ledger
 from batchbench.engine.occupancy import Occupancy
 from batchbench.engine.orphans import Orphans
-from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan, TablePlan, plan_table
+from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan
 from batchbench.engine.surroundings import Surroundings
 from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.events import Event, Listener, LoadEnded, LoadStarted
 from batchbench.memory import Budget
-from batchbench.sources import open_source
-from batchbench.strategies import BUILT_IN, OnConflict
-from batchbench.table import TableName, parse_table_name
-from batchbench.writer.parts import Columns, Flush, Part, Pending, flush_of, part_of
-from batchbench.writer.tickets import Ticket, TicketAccounts
+from batchbench.strategies import OnConflict
+from batchbench.table import TableName
+from batchbench.writer.parts import Flush, Form, Forms, Part, Pending, flush_of
+from batchbench.writer.tables import Handed, Tables, all_or_none
+from batchbench.writer.tickets import AtomicError, PayloadTicket, Ticket, TicketAccounts
 
 _MIB = 1 << 20
-_FEW_ROWS = 1_000  # more of them are made into columns in a thread
-_READ_ROWS = 65_536
-_MOST_SHAPES = 256
 _SOURCE = "writer"
 
 
@@ -71,10 +66,12 @@ class FlushLimits:
 class Writer:
     """Takes rows from many producers and writes them together.
 
-    One writer serves one table, by one connection each of `options.writers`. Rows of one `add` may
-    be written by several statements, those of several by one; a bad row never fails another. A
-    ticket is settled when its rows are committed: nothing is acknowledged that is not.
+    One writer serves one table or several, by one connection each of `options.writers`. Rows of one
+    `add` may be written by several statements, those of several by one; a bad row never fails
+    another. A ticket is settled when its rows are committed: nothing is acknowledged that is not.
     dsn: as `batchbench.engine.load` takes it, or a pool of asyncpg or psycopg.
+    tables: in the order in which a transaction writes them: name those first that others refer to,
+    and keep to one order in all programs, so that none waits for another in a ring.
     when_full: what `add` does while the memory limit is reached.
     returning: columns of each committed row, such as an id that the server made, for the outcome;
         they are matched to the rows by a unique key that the rows bring, never by their order.
@@ -87,7 +84,7 @@ class Writer:
     def __init__(
         self,
         dsn: Any,
-        table: str | TableName,
+        tables: str | TableName | Sequence[str | TableName],
         options: LoadOptions | None = None,
         *,
         limits: FlushLimits | None = None,
@@ -97,25 +94,23 @@ class Writer:
     ) -> None:
         self._dsn = dsn
         self._returning = tuple(returning)
-        self._name = parse_table_name(table) if isinstance(table, str) else table
+        self._tables = Tables([tables] if isinstance(tables, str | TableName) else tables)
         self._options = options or LoadOptions(settings=Settings())
         _check(self._options)
         self._limits = limits or FlushLimits()
         self._when_full = when_full
         self._emit = on_event or _ignore
-        self._pending: dict[Columns, Pending] = {}
-        self._shapes: dict[pa.Schema, ShapePlan] = {}
+        self._pending: dict[Forms, Pending] = {}
         self._budget = Budget(int(self._options.settings.memory_limit_mb * _MIB) * 2 // 5)
         self._lanes = Lanes()
         self._due: asyncio.Queue[Pending | None] = asyncio.Queue()
         self._work: asyncio.Queue[Flush | None] = asyncio.Queue(self._options.writers)
         self._tasks: list[asyncio.Task[None]] = []
         self._tickets: set[Ticket] = set()
-        self._timers: dict[Columns, asyncio.TimerHandle] = {}
+        self._timers: dict[Forms, asyncio.TimerHandle] = {}
         self._state: Literal["new", "open", "closed"] = "new"
         self._next_row = 1
         self._connector: Connector
-        self._plan: TablePlan
         self._s: Surroundings
         self._accounts: TicketAccounts
         self._occupancy: Occupancy
@@ -135,7 +130,7 @@ class Writer:
         await self.close()
 
     async def open(self) -> None:
-        """Connect and read the table. Raises ConfigError, TableError, ServerError, WriteError."""
+        """Connect and read the tables. Raises ConfigError, TableError, ServerError, WriteError."""
         options = self._options
         self._connector = await connector_for(
             self._dsn, None, options.driver_name, options.pooler_name
@@ -161,15 +156,8 @@ class Writer:
 
     async def _prepare(self, session: Session) -> None:
         options = self._options
-        table = await read_writable(session, self._name)
-        if options.adapts(table, None):
-            raise ConfigError(
-                "a writer's chunks are as large as its producers and limits make them, so chunk"
-                f" size auto cannot work: set chunk_size, or {chunk_variable(str(table.name))}, to"
-                " a number of rows"
-            )
-        self._plan = _telling(plan_table(table, None, options), self._returning)
-        plan = LoadPlan(options, {None: self._plan})
+        await self._tables.read(session, options, self._returning)
+        plan = LoadPlan(options, {name: self._tables.plans[name] for name in self._tables.plans})
         ledger, plan = await choose_ledger(session, options, plan, None)
         load_id = uuid.uuid4().hex[:12]
         epoch = await ledger.enter_load(session, load_id, "") if ledger is not None else 0
@@ -189,6 +177,11 @@ class Writer:
         )
         self._occupancy = Occupancy(load_id, plan, self._budget, self._emit)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes rows."""
+        return self._state == "open"
+
     async def close(self, limit_s: float = 60.0) -> None:
         """Write what waits, then end. After the limit what is left is given up: its tickets say
         that it is not written, or not known.
@@ -205,38 +198,59 @@ class Writer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._s.gate.close()
         cause = WriterClosedError(f"the writer was closed and {limit_s:g} s were not enough")
-        given_up = sum(ticket.give_up(cause) for ticket in list(self._tickets))
-        self._accounts.unwritten(str(self._plan.table.name), given_up)
+        for ticket in list(self._tickets):
+            self._accounts.unwritten(ticket.table, ticket.give_up(cause))
         self._emit(LoadEnded(self._accounts.result))
 
     # --- rows -------------------------------------------------------------------------------
 
-    async def add(self, rows: Any, columns: Sequence[str] | None = None) -> Ticket:
+    @overload
+    async def add(self, rows: Mapping[str, Any], *, atomic: bool = False) -> PayloadTicket: ...
+
+    @overload
+    async def add(
+        self, rows: Any, columns: Sequence[str] | None = None, *, atomic: bool = False
+    ) -> Ticket: ...
+
+    async def add(
+        self, rows: Any, columns: Sequence[str] | None = None, *, atomic: bool = False
+    ) -> Ticket | PayloadTicket:
         """Take rows: dicts, tuples with `columns`, a DataFrame, an Arrow table or batch.
 
+        By table, {"heart_rate_metrics": rows, "sleep_metrics": rows}: all of them are committed in
+        one transaction (which may have rows of other producers), but for those that are rejected.
+        atomic: they have a transaction of their own, and where one is rejected none is written; the
+        ticket then raises UnwrittenError, with the rows that do not fit their columns, or else the
+        first that the server refused.
         Waits while the memory limit is reached, or raises WriterFullError. Raises InputError where
-        the rows do not fit the table as a whole (an unknown column): then none is taken.
+        the rows do not fit a table as a whole (an unknown column), or the writer has no such table,
+        and WriterClosedError: then none is taken.
         """
         self._refuse_unless_open()
-        if isinstance(rows, list | tuple) and len(rows) < _FEW_ROWS:
-            batches = _batches(rows, columns)
-        else:
-            batches = await asyncio.to_thread(_batches, rows, columns)
-        ticket = Ticket(sum(batch.num_rows for batch in batches))
-        offsets = accumulate((batch.num_rows for batch in batches), initial=0)
-        parts = [self._cast(ticket, b, o) for b, o in zip(batches, offsets, strict=False)]
-        await self._hold(sum(part.byte_count for part in parts))
+        by_table: Mapping[Any, Any] = (
+            rows if isinstance(rows, Mapping) else {self._tables.only: rows}
+        )
+        handed = {
+            name: await self._tables.take(name, of_table, columns)
+            for name, of_table in by_table.items()
+        }
+        if atomic:
+            all_or_none(handed.values())
+        byte_count = sum(one.byte_count for one in handed.values())
+        await self._hold(byte_count)
         if self._state != "open":
-            await self._budget.release(sum(part.byte_count for part in parts))
+            await self._budget.release(byte_count)
             self._refuse_unless_open()
-        self._accounts.result.counts(str(self._plan.table.name)).read += ticket.row_count
-        ticket.settle(ticket.row_count - sum(len(part.rows) for part in parts))
-        if not ticket.settled:
-            self._tickets.add(ticket)
-            ticket.on_settled(self._tickets.discard)
-        for part in parts:
-            self._take(part)
-        return ticket
+        for one in handed.values():
+            self._count(one)
+        parts = [part for one in handed.values() for part in one.parts]
+        if by_table is rows or atomic:
+            self._take(parts, atomic=atomic)
+        else:
+            for some in self._spread(parts):
+                self._take(some)
+        tickets = {name: one.ticket for name, one in handed.items()}
+        return PayloadTicket(tickets) if by_table is rows else next(iter(tickets.values()))
 
     async def flush(self) -> None:
         """Write what was added so far, and wait until all of it is settled."""
@@ -246,45 +260,75 @@ class Writer:
 
     def _refuse_unless_open(self) -> None:
         if self._state != "open":
-            raise WriterClosedError(f"the writer of {self._name} is not open: no row was taken")
+            raise WriterClosedError(f"{self._tables.called} is not open: no row was taken")
 
-    def _cast(self, ticket: Ticket, batch: pa.RecordBatch, offset: int) -> Part:
-        shape = self._shapes.get(batch.schema)
-        if shape is None:
-            shape = self._plan.shape(batch.schema, "the rows")
-            if len(self._shapes) >= _MOST_SHAPES:
-                self._shapes.clear()
-            self._shapes[batch.schema] = shape
-        cast = shape.cast(batch)
-        table, faulty = str(self._plan.table.name), set()
-        for number, fault in cast.faults:
-            faulty.add(fault.row)
-            self._accounts.fault(table, ticket, shape.casts[number], fault, offset + fault.row)
-        return part_of(ticket, shape, cast.values, offset, faulty)
+    def _count(self, handed: Handed) -> None:
+        """The rows are taken: the faulty ones are settled at once."""
+        ticket = handed.ticket
+        self._accounts.result.counts(ticket.table).read += ticket.row_count
+        for cast, fault, row in handed.faults:
+            self._accounts.fault(ticket, cast, fault, row)
+        ticket.settle(len(handed.faults))
+        if not handed.parts:  # also not of good rows, where all or none are to be written
+            self._accounts.unwritten(ticket.table, ticket.give_up(AtomicError()))
+        if not ticket.settled:
+            self._tickets.add(ticket)
+            ticket.on_settled(self._tickets.discard)
 
     async def _hold(self, byte_count: int) -> None:
         if self._when_full == "reject" and not self._budget.fits(byte_count):
             raise WriterFullError(
-                f"the writer of {self._name} holds all that BATCH_MEMORY_LIMIT_MB allows: no row"
+                f"{self._tables.called} holds all that BATCH_MEMORY_LIMIT_MB allows: no row"
                 " was taken; try again later"
             )
         await self._budget.acquire(byte_count)
 
-    def _take(self, part: Part) -> None:
-        """Put rows with those that wait; what fills a chunk is flushed."""
-        limit, start, columns = self._most_rows(part.shape), 0, part.columns
-        while start < len(part.rows):
-            waiting = self._pending.get(columns)
-            if waiting is None:
-                waiting = self._pending[columns] = Pending(self._occupancy.waits())
-                wait_s = self._limits.max_wait_ms / 1e3
-                later = asyncio.get_running_loop().call_later
-                self._timers[columns] = later(wait_s, self._flush, columns)
-            end = min(len(part.rows), start + limit - waiting.row_count)
-            waiting.add(part.slice(start, end))
-            start = end
-            if waiting.row_count >= limit or waiting.byte_count >= self._most_bytes:
-                self._flush(columns)
+    def _spread(self, parts: list[Part]) -> Iterator[list[Part]]:
+        """Rows that need not stay together, in pieces that fill up what waits."""
+        for part in parts:
+            start, limit = 0, self._most_rows(part.shape)
+            while start < len(part.rows):
+                waiting = self._pending.get((part.form,))
+                room = limit - (waiting.rows[part.form] if waiting is not None else 0)
+                end = min(len(part.rows), start + room)
+                yield [part.slice(start, end)]
+                start = end
+
+    def _take(self, parts: list[Part], *, atomic: bool = False) -> None:
+        """Put rows that stay together with those that wait; what fills a chunk is flushed."""
+        if not parts:
+            return
+        rows: Counter[Form] = Counter()
+        for part in parts:
+            rows[part.form] += len(part.rows)
+        most = {part.form: self._most_rows(part.shape) for part in parts}
+        forms = tuple(sorted(rows))
+        for before in self._to_be_before(forms):
+            self._flush(before)
+        waiting = self._pending.get(forms)
+        if waiting is not None and (atomic or waiting.would_pass(rows, most)):
+            self._flush(forms)
+        waiting = self._pending.get(forms) or self._wait(forms)
+        waiting.add(parts, rows)
+        if atomic or waiting.reaches(most) or waiting.byte_count >= self._most_bytes:
+            self._flush(forms)
+
+    def _to_be_before(self, forms: Forms) -> list[Forms]:
+        """What waits apart, and may have a row that one of these is to replace."""
+        if self._options.on_conflict is not OnConflict.UPDATE or self._options.newer_by is not None:
+            return []
+        tables = {form.table for form in forms}
+        return [
+            before
+            for before in self._pending
+            if before != forms and any(form.table in tables for form in before)
+        ]
+
+    def _wait(self, forms: Forms) -> Pending:
+        waiting = self._pending[forms] = Pending(self._occupancy.waits())
+        wait_s, later = self._limits.max_wait_ms / 1e3, asyncio.get_running_loop().call_later
+        self._timers[forms] = later(wait_s, self._flush, forms)
+        return waiting
 
     def _most_rows(self, shape: ShapePlan) -> int:
         return min(self._limits.max_rows or shape.chunk_rows, shape.chunk_rows)
@@ -293,25 +337,27 @@ class Writer:
     def _most_bytes(self) -> float:
         return min(self._limits.max_bytes, self._options.pace.most_chunk_bytes)
 
-    def _flush(self, columns: Columns) -> None:
-        self._timers.pop(columns).cancel()
-        self._due.put_nowait(self._pending.pop(columns))
+    def _flush(self, forms: Forms) -> None:
+        self._timers.pop(forms).cancel()
+        self._due.put_nowait(self._pending.pop(forms))
 
     def _flush_all(self) -> None:
-        for columns in list(self._pending):
-            self._flush(columns)
+        for forms in list(self._pending):
+            self._flush(forms)
 
     # --- tasks ------------------------------------------------------------------------------
 
     async def _make_chunks(self) -> None:
-        """Encode what is due, in order; a chunk waits for earlier ones that may share a key."""
+        """Encode what is due, in order; chunks wait for earlier ones that may share a key."""
+        tables = list(self._tables.plans)
         while (pending := await self._due.get()) is not None:
-            making = asyncio.to_thread(flush_of, pending, _SOURCE, self._next_row)
-            self._next_row += pending.row_count
+            making = asyncio.to_thread(flush_of, pending, _SOURCE, self._next_row, tables)
+            self._next_row += pending.rows.total()
             flush = await making
-            self._accounts.shares.add(flush.shares)
+            for shares in flush.shares:
+                self._accounts.shares.add(shares)
             if self._options.writers > 1:  # one alone keeps the order anyway
-                await self._lanes.enter(flush.chunk)
+                await self._lanes.enter(*flush.chunks)
             await self._work.put(flush)
         for _ in range(self._options.writers):
             await self._work.put(None)
@@ -321,7 +367,9 @@ class Writer:
         try:
             while (flush := await self._work.get()) is not None:
                 failure = await self._write_one(writer, flush)
-                if failure is not None:  # what is open is rolled back; the next chunk starts anew
+                if isinstance(failure, AtomicError):
+                    await writer.undo()
+                elif failure is not None:  # what is open is rolled back; the next starts anew
                     await writer.close()
                     writer = ChunkWriter(self._s, None)
         finally:
@@ -331,45 +379,20 @@ class Writer:
         failure: BaseException | None = None
         self._occupancy.taken(flush.number)
         try:
-            async with self._s.gate.turn(flush.chunk.row_count, flush.byte_count):
-                await writer.write(flush.chunk)
+            async with self._s.gate.turn(flush.row_count, flush.byte_count):
+                await writer.write_together(flush.chunks)
         except BatchbenchError as error:
             failure = error
         except BaseException as error:  # cancelled by `close`, or a fault of ours
             failure = error
             raise
         finally:
-            self._accounts.close(flush.chunk, flush.shares, failure)
-            await self._lanes.leave(flush.chunk)
+            for chunk, shares in zip(flush.chunks, flush.shares, strict=True):
+                self._accounts.close(chunk, shares, failure)
+            await self._lanes.leave(*flush.chunks)
             await self._budget.release(flush.byte_count)
             self._occupancy.done()
         return failure
-
-
-def _batches(rows: Any, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
-    source = open_source(rows, columns=columns)
-    return [batch.columns for batch in source.batches(_READ_ROWS, 64 * _MIB)]
-
-
-def _telling(plan: TablePlan, returning: tuple[str, ...]) -> TablePlan:
-    """The plan, so that what became of each row is known. Raises ConfigError, TableError."""
-    if returning and plan.options.strategy_name == "auto":
-        plan = replace(plan, strategy="unnest", reason="returning needs an INSERT")
-    if returning and plan.strategy not in ("values", "unnest"):
-        raise ConfigError(
-            f"strategy {plan.strategy} cannot answer with {', '.join(returning)}: COPY has no"
-            " RETURNING; a writer with returning takes values or unnest"
-        )
-    named = plan.options.on_conflict is not OnConflict.ERROR
-    if named and plan.strategy not in BUILT_IN:
-        raise ConfigError(
-            f"strategy {plan.strategy} cannot say which rows were duplicates; a writer with"
-            f" on_conflict takes {', '.join(BUILT_IN)}"
-        )
-    plan = replace(plan, names_rows=named, returning=returning)
-    if returning:
-        plan.returned()
-    return plan
 
 
 def _check(options: LoadOptions) -> None:

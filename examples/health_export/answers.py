@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from batchbench.batch import Batch
 from batchbench.writer import Outcome
 
 
@@ -40,11 +39,6 @@ class MetricAnswer:
     duplicate_rows: tuple[int, ...] = ()
     rejected_rows: tuple[Rejected, ...] = ()
 
-    def __add__(self, other: MetricAnswer) -> MetricAnswer:
-        return MetricAnswer(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(MetricAnswer))
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class PayloadAnswer:
@@ -77,9 +71,8 @@ class PayloadAnswer:
         }
 
 
-def answer_of(outcome: Outcome, batch: Batch) -> MetricAnswer:
-    """The outcome of a batch, in the payload's own count of its rows."""
-    first = batch.location.first_row
+def answer_of(outcome: Outcome) -> MetricAnswer:
+    """The outcome of a payload's metrics of one type, in its own count of them."""
     return MetricAnswer(
         received=outcome.row_count,
         committed=outcome.committed,
@@ -87,9 +80,9 @@ def answer_of(outcome: Outcome, batch: Batch) -> MetricAnswer:
         rejected=len(outcome.rejected),
         unwritten=outcome.unwritten,
         unknown=outcome.unknown,
-        duplicate_rows=tuple(first + row for row in outcome.duplicates),
+        duplicate_rows=tuple(row + 1 for row in outcome.duplicates),
         rejected_rows=tuple(
-            Rejected(first + r.row, r.sqlstate, r.reason, r.column, r.constraint)
+            Rejected(r.row + 1, r.sqlstate, r.reason, r.column, r.constraint)
             for r in outcome.rejected
         ),
     )
