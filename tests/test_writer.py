@@ -185,13 +185,21 @@ async def test_null_keys_are_no_duplicates(dsn18: str) -> None:
         assert states(await ticket) == (3, [], [3])
 
 
-async def test_an_absent_key_is_not_a_null_one(dsn18: str) -> None:
-    execute(dsn18, "CREATE TABLE t (id int4, note text DEFAULT 'none')")
-    async with Writer(dsn18, "t") as writer:
-        await writer.add([{"id": 1}])
-        await writer.add([{"id": 2, "note": None}])
-        await writer.flush()
-    assert query(dsn18, "SELECT id, note FROM t ORDER BY id") == [(1, "none"), (2, None)]
+@pytest.mark.parametrize("rule", [{}, {"on_conflict": "update"}])
+async def test_an_absent_key_is_not_a_null_one(dsn18: str, rule: dict[str, Any]) -> None:
+    """Whether it comes with rows that have it or not; each row keeps its position."""
+    execute(dsn18, "CREATE TABLE t (id int4 PRIMARY KEY CHECK (id < 9), note text DEFAULT 'none')")
+    mixed = [
+        *({"id": 2, "note": None}, {"id": 3}, {"id": 9}, {"id": 4, "note": "x"}),
+        *({"id": 9, "note": "x"}, {"id": 1 << 40}, {"id": 5}),
+    ]
+    async with Writer(dsn18, "t", options(**rule)) as writer:
+        tickets = [await writer.add([{"id": 1}]), await writer.add(mixed)]
+        outcomes = [states(await ticket) for ticket in tickets]
+    assert outcomes == [(1, [], []), (4, [(2, "23514"), (4, "23514"), (5, "22003")], [])]
+    assert query(dsn18, "SELECT id, note FROM t ORDER BY id") == [
+        *((1, "none"), (2, None), (3, "none"), (4, "x"), (5, "none"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -44,23 +44,25 @@ class Part:
     def slice(self, start: int, end: int) -> Part:
         """Some of the rows; the byte counts of all slices add up."""
         total, whole = len(self.rows), self.byte_count
+        if end - start == total:
+            return self
         values = [array.slice(start, end - start) for array in self.values]
         byte_count = whole * end // total - whole * start // total
         return Part(self.ticket, self.shape, self.form, values, self.rows[start:end], byte_count)
 
 
 def part_of(
-    ticket: Ticket, shape: ShapePlan, cast: Sequence[pa.Array], first_row: int, faulty: set[int]
+    ticket: Ticket,
+    shape: ShapePlan,
+    values: Sequence[pa.Array],
+    rows: Sequence[int],
+    faulty: Sequence[int],
 ) -> Part:
-    """The rows without a fault. first_row: position of the first of all; faulty: places among
-    them.
-    """
-    rows: Sequence[int] = range(first_row, first_row + len(cast[0]))
-    values = list(cast)
+    """The rows without a fault. rows: positions of all; faulty: places among them, ascending."""
     if faulty:
-        kept = [place for place in range(len(rows)) if place not in faulty]
+        kept = np.delete(np.arange(len(rows)), faulty).tolist()
         values = [array.take(pa.array(kept, pa.int64())) for array in values]
-        rows = [first_row + place for place in kept]
+        rows = [rows[place] for place in kept]
     columns = zip(shape.casts, values, strict=True)
     form = Form(
         str(shape.table.name), tuple((cast.column.name, str(array.type)) for cast, array in columns)
@@ -80,7 +82,8 @@ class Pending:
     def add(self, parts: Sequence[Part], rows: Mapping[Form, int]) -> None:
         """Take more rows: so many."""
         self.parts += parts
-        self.rows.update(rows)
+        for form, row_count in rows.items():
+            self.rows[form] += row_count
         self.byte_count += sum(part.byte_count for part in parts)
 
     def would_pass(self, rows: Mapping[Form, int], most: Mapping[Form, int]) -> bool:

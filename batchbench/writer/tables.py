@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
+from batchbench.batch import Batch
 from batchbench.casts import Cast, Fault
 from batchbench.config import chunk_variable
 from batchbench.drivers import Session
 from batchbench.engine.load import read_writable
-from batchbench.engine.plan import LoadOptions, ShapePlan, TablePlan, plan_table
+from batchbench.engine.plan import CastRows, LoadOptions, ShapePlan, TablePlan, plan_table
+from batchbench.engine.shapes import Rows, grouped, lacking, uncovered
 from batchbench.errors import ConfigError, InputError
-from batchbench.sources import open_source
+from batchbench.sources import SourceOptions, open_source
 from batchbench.strategies import BUILT_IN, OnConflict
 from batchbench.table import TableName, parse_table_name
 from batchbench.writer.parts import Part, part_of
@@ -26,6 +28,7 @@ _MIB = 1 << 20
 _FEW_ROWS = 1_000  # more of them are made into columns in a thread
 _READ_ROWS = 65_536
 _MOST_SHAPES = 256
+_TELLS_ABSENT = SourceOptions(missing="default")
 
 
 @dataclass(slots=True)
@@ -40,6 +43,13 @@ class Handed:
     def byte_count(self) -> int:
         """Of the values of the others."""
         return sum(part.byte_count for part in self.parts)
+
+    def add(self, shape: ShapePlan, cast: CastRows, rows: Sequence[int]) -> None:
+        """Take rows of one shape. rows: their positions."""
+        faulty = [fault.row for _, fault in cast.faults]
+        self.faults += [(shape.casts[n], fault, rows[fault.row]) for n, fault in cast.faults]
+        if len(faulty) < len(rows):
+            self.parts.append(part_of(self.ticket, shape, cast.values, rows, faulty))
 
 
 def all_or_none(handed: Collection[Handed]) -> None:
@@ -62,7 +72,7 @@ class Tables:
             raise ConfigError("a writer needs a table: name one or more")
         self._names = [_parsed(name) for name in names]
         self._known: dict[TableName, TablePlan] = {}
-        self._shapes: dict[tuple[str, pa.Schema], ShapePlan] = {}
+        self._shapes: dict[tuple[str, pa.Schema, frozenset[str]], ShapePlan] = {}
         self.plans: dict[str, TablePlan] = {}
 
     @property
@@ -103,24 +113,30 @@ class Tables:
             batches = _batches(rows, columns)
         else:
             batches = await asyncio.to_thread(_batches, rows, columns)
-        handed = Handed(Ticket(str(plan.table.name), sum(batch.num_rows for batch in batches)))
-        offsets = accumulate((batch.num_rows for batch in batches), initial=0)
-        for batch, offset in zip(batches, offsets, strict=False):
-            self._cast(plan, handed, batch, offset)
+        handed = Handed(Ticket(str(plan.table.name), sum(batch.row_count for batch in batches)))
+        for batch in batches:
+            self._cast(plan, handed, batch)
         return handed
 
-    def _cast(self, plan: TablePlan, handed: Handed, batch: pa.RecordBatch, offset: int) -> None:
-        shape = self._shape(plan, batch.schema)
-        cast = shape.cast(batch)
-        faulty = {fault.row for _, fault in cast.faults}
-        handed.faults += [(shape.casts[n], fault, offset + fault.row) for n, fault in cast.faults]
-        if len(faulty) < batch.num_rows:
-            handed.parts.append(part_of(handed.ticket, shape, cast.values, offset, faulty))
+    def _cast(self, plan: TablePlan, handed: Handed, batch: Batch) -> None:
+        schema, first = batch.columns.schema, batch.location.first_row - 1
+        whole = self._shape(plan, schema)
+        if batch.absent is None:
+            handed.add(whole, whole.cast(batch.columns), range(first, first + batch.row_count))
+            return
+        for group in chain.from_iterable(grouped(uncovered(batch, []), plan, whole)):
+            rows = group.rows
+            if isinstance(rows, Rows):
+                shape = self._shape(plan, schema, group.omitted)
+                cast = shape.cast(rows.columns, lacking([rows], plan, shape))
+                handed.add(shape, cast, (rows.numbers - 1).tolist())
 
-    def _shape(self, plan: TablePlan, schema: pa.Schema) -> ShapePlan:
-        known = str(plan.table.name), schema
+    def _shape(
+        self, plan: TablePlan, schema: pa.Schema, omitted: frozenset[str] = frozenset()
+    ) -> ShapePlan:
+        known = str(plan.table.name), schema, omitted
         if known not in self._shapes:
-            shape = plan.shape(schema, "the rows")
+            shape = plan.shape(schema, "the rows", omitted)
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             self._shapes[known] = shape
@@ -144,9 +160,17 @@ def _parsed(table: str | TableName) -> TableName:
     return parse_table_name(table) if isinstance(table, str) else table
 
 
-def _batches(rows: Any, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
-    source = open_source(rows, columns=columns)
-    return [batch.columns for batch in source.batches(_READ_ROWS, 64 * _MIB)]
+def _batches(rows: Any, columns: Sequence[str] | None) -> list[Batch]:
+    options = _TELLS_ABSENT if _may_lack_keys(rows) else None
+    source = open_source(rows, columns=columns, options=options)
+    return list(source.batches(_READ_ROWS, 64 * _MIB))
+
+
+def _may_lack_keys(rows: Any) -> bool:
+    """Whether a row may have no key that another has: to look costs less than to be told."""
+    if not isinstance(rows, list | tuple) or set(map(type, rows)) != {dict}:
+        return True
+    return not all(map(rows[0].keys().__eq__, map(dict.keys, rows)))
 
 
 def _telling(plan: TablePlan, returning: tuple[str, ...]) -> TablePlan:

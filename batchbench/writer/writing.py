@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -298,9 +297,9 @@ class Writer:
         """Put rows that stay together with those that wait; what fills a chunk is flushed."""
         if not parts:
             return
-        rows: Counter[Form] = Counter()
+        rows: dict[Form, int] = {}
         for part in parts:
-            rows[part.form] += len(part.rows)
+            rows[part.form] = rows.get(part.form, 0) + len(part.rows)
         most = {part.form: self._most_rows(part.shape) for part in parts}
         forms = tuple(sorted(rows))
         for before in self._to_be_before(forms):
@@ -308,7 +307,8 @@ class Writer:
         waiting = self._pending.get(forms)
         if waiting is not None and (atomic or waiting.would_pass(rows, most)):
             self._flush(forms)
-        waiting = self._pending.get(forms) or self._wait(forms)
+            waiting = None
+        waiting = waiting or self._wait(forms)
         waiting.add(parts, rows)
         if atomic or waiting.reaches(most) or waiting.byte_count >= self._most_bytes:
             self._flush(forms)
