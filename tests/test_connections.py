@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import asyncpg
 import pytest
 import trustme
 
 from batchbench.accounting import LoadResult
-from batchbench.drivers import CAPABILITIES, connect
+from batchbench.drivers import CAPABILITIES, asyncpg_session, connect
 from batchbench.drivers.address import attempts, parameters, shown
 from batchbench.engine import load
 from batchbench.errors import ConfigError, ServerError
@@ -38,6 +39,19 @@ async def _ask(driver: str, dsn: str, sql: str) -> str | None:
         return (await session.fetch(sql))[0][0]
     finally:
         await session.close()
+
+
+async def test_a_connection_that_was_lost_before_it_was_ours_ends_at_once(
+    dsn18: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its backend was ended between asyncpg's connect and the session that is made of it."""
+    monkeypatch.setattr(asyncpg_session, "_CLOSE_TIMEOUT_S", 3_600.0)
+    connection, lost = await asyncpg.connect(dsn18), asyncio.Event()
+    connection.add_termination_listener(lambda _: lost.set())
+    query(dsn18, f"SELECT pg_terminate_backend({connection.get_server_pid()}, 5000)")
+    async with asyncio.timeout(10):
+        await lost.wait()
+        await asyncpg_session.AsyncpgSession(connection).close()
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -228,7 +228,9 @@ class AsyncpgSession:
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError):
-            if self._transport.is_closing():  # asyncpg would ask the server to cancel first
+            # Where it is closing, asyncpg would ask the server to cancel first; where it was closed
+            # before it was ours, nobody says so any more (tests/test_connections.py).
+            if self._transport.is_closing() and not self._connection.is_closed():
                 await asyncio.wait_for(self._gone.wait(), _CLOSE_TIMEOUT_S)
             await self._connection.close(timeout=_CLOSE_TIMEOUT_S)
 
