@@ -11,7 +11,7 @@ from batchbench.config import METRIC_TABLES, Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.engine.plan import DEFAULT_DRIVER
 from batchbench.harness.pace import EPOCH_S
-from batchbench.harness.plan import Configuration, SweepPlan, yardstick_of
+from batchbench.harness.plan import PAYLOAD_ROWS, Configuration, SweepPlan, yardstick_of
 from batchbench.stats import FEWEST_PAIRS
 
 DEFAULT_BUDGET_S = 100.0
@@ -56,6 +56,7 @@ def full_grid(
     chunk_sizes: Sequence[int],
     parallelism: Sequence[int],
     rtts_ms: Sequence[float] = (0.0,),
+    max_waits_ms: Sequence[float | None] = (None,),
 ) -> tuple[Configuration, ...]:
     """Every combination, each value counted once."""
     grid = product(
@@ -65,6 +66,7 @@ def full_grid(
         dict.fromkeys(chunk_sizes),
         dict.fromkeys(parallelism),
         dict.fromkeys(rtts_ms),
+        dict.fromkeys(max_waits_ms),
     )
     return tuple(Configuration(*values) for values in grid)
 
@@ -151,12 +153,22 @@ def sized(plan: SweepPlan, budget_s: float) -> SweepPlan:
     rate are those of a few seconds.
     """
     if plan.arrival_rows_per_s is not None:
-        return replace(plan, rows=max(1, int(plan.arrival_rows_per_s * _ARRIVING_S)))
+        return replace(plan, rows=arriving_rows(plan.arrival_rows_per_s))
     wanted = min(FEWEST_CHUNKS * max(c.chunk_size for c in plan.configurations), _MOST_ROWS)
     few = replace(plan, repeats=FEWEST_PAIRS)
     fixed_s, rows_s = plan_s(few), plan_s(replace(few, rows=2 * plan.rows)) - plan_s(few)
     affordable = plan.rows + int((budget_s - fixed_s) / rows_s * plan.rows)
     return replace(plan, rows=max(plan.rows, min(wanted, affordable // 1_000 * 1_000)))
+
+
+def arriving_rows(rows_per_s: float) -> int:
+    """Those of a few seconds."""
+    return max(1, int(rows_per_s * _ARRIVING_S))
+
+
+def ticket_count(plan: SweepPlan) -> int:
+    """Of each flush age, over all blocks."""
+    return plan.repeats * -(-plan.rows // PAYLOAD_ROWS)
 
 
 def plan_s(plan: SweepPlan) -> float:
