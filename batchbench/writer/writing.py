@@ -218,7 +218,7 @@ class Writer:
         the rows do not fit the table as a whole (an unknown column): then none is taken.
         """
         self._refuse_unless_open()
-        if isinstance(rows, list | tuple) and len(rows) < _FEW_ROWS:
+        if isinstance(rows, list | tuple | pa.RecordBatch | pa.Table) and len(rows) < _FEW_ROWS:
             batches = _batches(rows, columns)
         else:
             batches = await asyncio.to_thread(_batches, rows, columns)
