@@ -64,7 +64,7 @@ class Taking:
 
 
 async def test_a_stall_is_waited_for_by_all_that_were_to_arrive_in_it() -> None:
-    payloads, writer = Payloads(numbers(1_995), 10_000.0), Taking(stall_s=0.1)
+    payloads, writer = Payloads(numbers(1_995), 10_000.0, 10), Taking(stall_s=0.1)
     seconds = await payloads.through(cast(Writer, writer))
     assert sorted(writer.taken) == list(range(1_995))
     assert len(payloads.seconds) == len(payloads.behind_seconds) == 200
@@ -78,7 +78,7 @@ async def test_a_stall_is_waited_for_by_all_that_were_to_arrive_in_it() -> None:
 async def test_rows_that_are_not_written_end_it() -> None:
     writer = Taking(cause=RuntimeError("no server"))
     with pytest.raises(UnwrittenError, match="no server"):
-        await Payloads(numbers(40), 1e6).through(cast(Writer, writer))
+        await Payloads(numbers(40), 1e6, 10).through(cast(Writer, writer))
 
 
 # --- sweeps -------------------------------------------------------------------------------------
@@ -107,10 +107,11 @@ async def test_ages_are_trials_of_a_writer(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_a_full_chunk_does_not_wait(dsn18: str, tmp_path: Path) -> None:
-    plan = plan_of(10_000, rows=1_000)  # 500 rows fill a chunk, twice
+    plan = plan_of(10_000, payload_rows=250)  # 500 rows fill a chunk, twice
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, apart=False, trial_timeout_s=9.0)
     (one,) = run.trials
-    assert (one.usable, one.chunks) == (True, 2)
+    assert (one.usable, one.chunks, one.payload_rows) == (True, 2, 250)
+    assert len(one.arrival_seconds) == 4
 
 
 async def test_tickets_that_take_too_long_are_a_failed_trial(dsn18: str, tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def test_warm_ups_and_older_plans_have_no_age() -> None:
         ((20,), {"arrival_rows_per_s": None}, "--arrival-rate"),
         ((0,), {}, "above 0"),
         ((1e9,), {}, "at most 60,000"),
+        ((20,), {"payload_rows": 0}, "1 or more"),
     ],
 )
 def test_ages_that_cannot_be(ages: tuple[float], changes: dict[str, Any], says: str) -> None:
@@ -286,6 +288,22 @@ def test_on_the_command_line(dsn18: str, tmp_path: Path) -> None:
     (advice,) = document["flush_ages"]
     assert (advice["max_wait_ms"], "none is" in advice["reason"]) == (None, True)
     assert load_run(tmp_path / "run").trials[0].strategy == "copy", "what is configured"
+
+
+def test_a_dry_run_tells_the_tickets(tmp_path: Path) -> None:
+    done = sweep(
+        tmp_path,
+        "--arrival-rate",
+        "2000",
+        "--max-wait-ms",
+        "5,20",
+        "--payload-rows",
+        "5",
+        "--dry-run",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2,400 tickets of 5 rows for each flush age" in done.stdout
+    assert "sleep/copy/psycopg/6000/2/flush20ms" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from itertools import groupby
 
 from batchbench.cli.console import figures_grid, out, print_json, warn
 from batchbench.errors import InputError
-from batchbench.harness import PAYLOAD_ROWS
 from batchbench.recommend import FlushAge, flush_ages
 from batchbench.results import KeepingUp, Run, keeping_up
 
@@ -41,8 +40,8 @@ _LEGEND = (
     "who does not keep up shows the highest rate that it wrote",
 )
 _LEGEND_OF_AGES = (
-    f"ms: from the scheduled arrival of {PAYLOAD_ROWS} rows, one call of Writer.add, to their"
-    " ticket (p99 from 500 tickets on, with its 95 % interval)",
+    "ms: from the scheduled arrival of a payload, one call of Writer.add, to its ticket (p99 from"
+    " 500 tickets on, with its 95 % interval)",
     "late: payloads that the Writer had not taken within 5 ms; most waiting: rows at once",
     _LEGEND[-1],
 )
@@ -101,7 +100,7 @@ def _show_table(table: str, rows: list[KeepingUp]) -> None:
     way = {title: [of(row) for row in rows] for title, of in _WAY.items()}
     if rows[0].max_wait_ms is not None and all(len(set(cells)) == 1 for cells in way.values()):
         one = ", ".join(f"{title} {cells[0]}" for title, cells in way.items())
-        heading, way = f"{heading} in a Writer: {one}", {}
+        heading, way = f"{heading} by {rows[0].payload_rows} in a Writer: {one}", {}
     cells = way | {title: [of(row) for row in rows] for title, of in _COLUMNS.items()}
     told = {title: column for title, column in cells.items() if any(column)}
     grid = figures_grid(heading)

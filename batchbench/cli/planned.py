@@ -17,7 +17,6 @@ from batchbench.harness import (
     FEWEST_CHUNKS,
     MOST_BLOCKS,
     PAIR_SD,
-    PAYLOAD_ROWS,
     Configuration,
     Subject,
     SweepPlan,
@@ -155,12 +154,12 @@ def check_target(plan: SweepPlan, target_p99_ms: int | None) -> None:
             "--target-p99-ms chooses among flush ages: name them with --max-wait-ms, such as"
             " 1,5,20,100"
         )
-    tickets, least = ticket_count(plan), -(-P99_CHUNKS // plan.repeats) * PAYLOAD_ROWS
+    tickets, least = ticket_count(plan), -(-P99_CHUNKS // plan.repeats) * plan.payload_rows
     if tickets < P99_CHUNKS and plan.budget_s is None:
         raise ConfigError(
             f"{plan.rows:,} rows in {plan.repeats:,} loads are {tickets:,} tickets of"
-            f" {PAYLOAD_ROWS} rows, too few for a p99: take --rows {least:,} or more, or more"
-            " --repeats"
+            f" {plan.payload_rows:,} rows, too few for a p99: take --rows {least:,} or more, or"
+            " more --repeats"
         )
 
 
@@ -266,7 +265,9 @@ def show_plan(plan: SweepPlan, spread: float) -> None:
     out.print(f"about {pairs:,} blocks, {loads:,} loads, {_time(seconds)}", markup=False)
     if plan.has_ages:
         tickets = ticket_count(replace(plan, repeats=pairs))
-        out.print(f"{tickets:,} tickets of {PAYLOAD_ROWS} rows for each flush age", markup=False)
+        out.print(
+            f"{tickets:,} tickets of {plan.payload_rows:,} rows for each flush age", markup=False
+        )
         return
     smallest = detectable(spread, pairs, plan.epochs)
     shown = f"{smallest:.0%}" if smallest is not None else "none: six blocks are the least"

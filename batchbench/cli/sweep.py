@@ -83,10 +83,13 @@ def sweep_command(
     max_wait_ms: Annotated[
         str | None,
         typer.Option(
-            help="With --arrival-rate: let the rows arrive in a Writer, in payloads of"
-            f" {PAYLOAD_ROWS}, and compare these flush ages, with commas: 1,5,20,100."
+            help="With --arrival-rate: let the rows arrive in a Writer, and compare these flush"
+            " ages, with commas: 1,5,20,100."
         ),
     ] = None,
+    payload_rows: Annotated[
+        int, typer.Option(help="Rows of each Writer.add, with --max-wait-ms.", min=1)
+    ] = PAYLOAD_ROWS,
     target_p99_ms: Annotated[
         int | None,
         typer.Option(
@@ -187,6 +190,7 @@ def sweep_command(
             regime=regime.value,
             server_settings=server_settings(server_setting or []),
             arrival_rows_per_s=arrival_rate,
+            payload_rows=payload_rows,
             search=Search() if race else None,
         )
         plan = make_plan(

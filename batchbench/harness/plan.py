@@ -97,6 +97,7 @@ class SweepPlan:
     filled: rows in the table before each load. regime: whether VACUUM and CHECKPOINT are kept
     outside the clock or are part of it. server_settings: of the load's sessions, by name.
     arrival_rows_per_s: rows arrive at this rate (open loop); None: all are there at once.
+    payload_rows: of each call of `Writer.add`, where configurations have a flush age.
     sources: by table, the fingerprint of the source of its rows; synthetic ones have none.
     on_conflict, transaction: as the engine takes them.
     search: where not every configuration runs in every block, which do.
@@ -114,6 +115,7 @@ class SweepPlan:
     regime: Regime = "burst"
     server_settings: Mapping[str, str] = field(default_factory=dict)
     arrival_rows_per_s: float | None = None
+    payload_rows: int = PAYLOAD_ROWS
     budget_s: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     search: Search | None = None
@@ -130,6 +132,7 @@ class SweepPlan:
             ("epochs", 1),
             ("seed", 0),
             ("filled", 0),
+            ("payload_rows", 1),
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be {least} or more")

@@ -11,7 +11,7 @@ from batchbench.config import METRIC_TABLES, Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.engine.plan import DEFAULT_DRIVER
 from batchbench.harness.pace import EPOCH_S
-from batchbench.harness.plan import PAYLOAD_ROWS, Configuration, SweepPlan, yardstick_of
+from batchbench.harness.plan import Configuration, SweepPlan, yardstick_of
 from batchbench.stats import FEWEST_PAIRS
 
 DEFAULT_BUDGET_S = 100.0
@@ -168,24 +168,26 @@ def arriving_rows(rows_per_s: float) -> int:
 
 def ticket_count(plan: SweepPlan) -> int:
     """Of each flush age, over all blocks."""
-    return plan.repeats * -(-plan.rows // PAYLOAD_ROWS)
+    return plan.repeats * -(-plan.rows // plan.payload_rows)
 
 
 def plan_s(plan: SweepPlan) -> float:
     """About how long a plan takes. A guess for `--dry-run` and budgets: servers differ."""
-    loads = [trial.configuration for trial in plan.warmup_trials()] * plan.epochs
+    warmups = [trial.configuration for trial in plan.warmup_trials()] * plan.epochs
     block = [*plan.configurations, *map(yardstick_of, plan.tables)]
-    warm_s = sum(load_s(c, replace(plan, arrival_rows_per_s=None)) for c in loads)
+    warm_s = sum(load_s(c, plan, arriving=False) for c in warmups)
     return plan.epochs * EPOCH_S + warm_s + plan.repeats * sum(load_s(c, plan) for c in block)
 
 
-def load_s(configuration: Configuration, plan: SweepPlan) -> float:
-    """About how long one load takes, with what is around it."""
+def load_s(configuration: Configuration, plan: SweepPlan, *, arriving: bool = True) -> float:
+    """About how long one load takes, with what is around it. arriving: at the plan's rate, if it
+    has one.
+    """
     rows_per_s = _ROWS_PER_S.get(configuration.strategy, _OTHER_ROWS_PER_S)
     chunks = -(-plan.rows // configuration.chunk_size) / configuration.parallelism
     round_trips = _ROUND_TRIPS_A_LOAD + _ROUND_TRIPS_A_CHUNK * chunks
     delayed_s = round_trips * configuration.rtt_ms / 1e3
     loading_s = plan.rows / rows_per_s + delayed_s
-    if plan.arrival_rows_per_s is not None and configuration.strategy != "yardstick":
+    if arriving and plan.arrival_rows_per_s is not None and configuration.strategy != "yardstick":
         loading_s = max(loading_s, plan.rows / plan.arrival_rows_per_s)
     return _LOAD_S + loading_s + plan.filled / _FILLING_ROWS_PER_S

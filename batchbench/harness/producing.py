@@ -13,7 +13,6 @@ import pyarrow as pa
 from batchbench.accounting import LoadResult
 from batchbench.engine import LoadOptions
 from batchbench.events import ChunkWritten, Event, Listener, LoadEnded
-from batchbench.harness.plan import PAYLOAD_ROWS
 from batchbench.table import TableName
 from batchbench.writer import FlushLimits, Ticket, Writer
 
@@ -29,7 +28,7 @@ class Payloads:
     long it waits is counted from the arrival all the same.
     """
 
-    def __init__(self, rows: pa.Table, rows_per_s: float, payload_rows: int = PAYLOAD_ROWS) -> None:
+    def __init__(self, rows: pa.Table, rows_per_s: float, payload_rows: int) -> None:
         self._batches = rows.combine_chunks().to_batches(max_chunksize=payload_rows)
         self._every_s = payload_rows / rows_per_s
         self._tickets: list[Ticket] = []

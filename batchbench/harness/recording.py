@@ -10,7 +10,7 @@ from batchbench.engine import LoadResult
 from batchbench.harness.arrivals import Arrivals
 from batchbench.harness.brief import Brief, Prepared
 from batchbench.harness.observe import Observed
-from batchbench.harness.plan import PAYLOAD_ROWS, SweepPlan, Trial
+from batchbench.harness.plan import SweepPlan, Trial
 from batchbench.harness.producing import Payloads
 from batchbench.harness.verify import Contents
 from batchbench.results import TrialRecord, meets_goal
@@ -120,7 +120,7 @@ def record_of(trial: Trial, brief: Brief, started_at: datetime, outcome: Outcome
         arrival_rows_per_s=arrival_rate(trial, plan),
         arrival_seconds=() if arrivals is None else arrivals.seconds,
         max_wait_ms=trial.flush_age_ms,
-        payload_rows=None if trial.flush_age_ms is None else PAYLOAD_ROWS,
+        payload_rows=None if trial.flush_age_ms is None else plan.payload_rows,
         behind_seconds=() if arrivals is None else arrivals.behind_seconds,
         observed=_figures(outcome),
         unobserved={} if observed is None else dict(observed.reasons),

@@ -161,7 +161,9 @@ class TrialRunner:
         address = self.observer.tagged(self.brief.loading[trial.configuration.rtt_ms])
         age_ms = trial.flush_age_ms
         if rate is not None and age_ms is not None:
-            outcome.arrivals = payloads = Payloads(prepared.rows, rate)
+            outcome.arrivals = payloads = Payloads(
+                prepared.rows, rate, self.brief.plan.payload_rows
+            )
             outcome.result = await write_arriving(
                 payloads, prepared.table.name, address, options, age_ms, on_event
             )

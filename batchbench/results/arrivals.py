@@ -33,9 +33,9 @@ class KeepingUp:
     failed. p50_s, p95_s, p99_s, max_s: from the scheduled arrival of a chunk's first row to its
     commit, over the chunks of all trials; p99_s is None under 500 chunks.
     max_wait_ms: where the rows went through a Writer, the age at which it flushed; then waits are
-    of its tickets, each from its scheduled arrival. p99_low_s, p99_high_s: the 95 % interval of
-    p99_s, None where the run is too short for one. flush_rows: rows of a flush, median of the
-    trials.
+    of its tickets, each of `payload_rows` from its scheduled arrival. p99_low_s, p99_high_s: the
+    95 % interval of p99_s, None where the run is too short for one. flush_rows: rows of a flush,
+    median of the trials.
     late_share: of batches that the load could not take when they were there. skipped_rows: that
     were never written, over all trials. most_backlog_rows: that had arrived and were not
     committed, at most. growth: by how many seconds waits grew a second, median of the trials; None
@@ -62,6 +62,7 @@ class KeepingUp:
     failed: int
     reason: str | None
     max_wait_ms: float | None = None
+    payload_rows: int | None = None
     tickets: int = 0
     p99_low_s: float | None = None
     p99_high_s: float | None = None
@@ -135,6 +136,7 @@ def _summary(records: Sequence[TrialRecord]) -> KeepingUp:
         failed=len(bad),
         reason=(bad[0].reason or "its rows were not found in the table") if bad else None,
         max_wait_ms=first.max_wait_ms,
+        payload_rows=first.payload_rows,
         tickets=0 if first.max_wait_ms is None else len(waits),
         p99_low_s=None if tail is None else tail[0],
         p99_high_s=None if tail is None else tail[1],
