@@ -235,6 +235,14 @@ def test_who_does_not_keep_up_is_not_recommended() -> None:
     assert "490 tickets are too few" in found.reason
 
 
+def test_of_several_ways_the_best_is_named() -> None:
+    copied, unnested = rows_of((20, 28, 26, 33)), rows_of((20, 24, 22, 26), strategy="unnest")
+    (found,) = flush_ages([*copied, *unnested], 50)
+    assert found.chosen is not None
+    assert found.chosen.strategy == "unnest"
+    assert found.reason.endswith(" by unnest psycopg 10 x 1")
+
+
 def test_tables_and_round_trips_have_ages_of_their_own() -> None:
     near, far = rows_of((20, 28, 26, 33)), rows_of((20, 60, 50, 70), rtt_ms=20.0)
     found = flush_ages([*near, *far], 50)

@@ -43,18 +43,28 @@ def _flush_age(rows: list[KeepingUp], target_ms: float) -> FlushAge:
     sure = [row for row in told if _high_ms(row) < target_ms]
     # Of several ways with the same age the quickest.
     chosen = max(sure, key=lambda row: (row.max_wait_ms or 0.0, -_high_ms(row)), default=None)
-    reason = _none(rows, told, target_ms) if chosen is None else _why(chosen, told, target_ms)
+    if chosen is None:
+        reason = _none(rows, told, target_ms)
+    else:
+        way = f" by {_way(chosen)}" if len({_way(row) for row in rows}) > 1 else ""
+        reason = _why(chosen, way, told, target_ms)
     return FlushAge(rows[0].table, rows[0].rtt_ms, target_ms, chosen, reason)
 
 
-def _why(chosen: KeepingUp, told: list[KeepingUp], target_ms: float) -> str:
+def _way(row: KeepingUp) -> str:
+    return f"{row.strategy} {row.driver} {row.chunk_rows or 0:,} x {row.parallelism}"
+
+
+def _why(chosen: KeepingUp, way: str, told: list[KeepingUp], target_ms: float) -> str:
     age_ms = chosen.max_wait_ms or 0.0
     perhaps = max(
         (row for row in told if _p99_ms(row) < target_ms and (row.max_wait_ms or 0.0) > age_ms),
         key=lambda row: row.max_wait_ms or 0.0,
         default=None,
     )
-    said = f"the longest age measured that is surely under {target_ms:g} ms: {_figures(chosen)}"
+    said = (
+        f"the longest age measured that is surely under {target_ms:g} ms: {_figures(chosen)}{way}"
+    )
     if perhaps is None:
         return said
     return f"{said}; perhaps under it: {_figures(perhaps)}, which more --repeats would decide"

@@ -84,8 +84,8 @@ class KeepingUp:
 
 
 def keeping_up(run: Run) -> tuple[KeepingUp, ...]:
-    """Every configuration of an open loop, by table and flush age; who keeps up comes first, then
-    by median wait. () of a closed loop.
+    """Every configuration of an open loop, by table; who keeps up comes first, then by median wait.
+    Flush ages come in their order, for each round trip. () of a closed loop.
     """
     found: dict[tuple[object, ...], list[TrialRecord]] = {}
     for record in run.trials:
@@ -98,10 +98,11 @@ def keeping_up(run: Run) -> tuple[KeepingUp, ...]:
     return tuple(sorted(rows, key=lambda row: (tables.index(row.table), *_order(row))))
 
 
-def _order(row: KeepingUp) -> tuple[float, bool, float, float]:
+def _order(row: KeepingUp) -> tuple[float, float, bool, float, float]:
     written = row.rows_per_s or 0.0
     wait_s = row.p50_s if row.sustained and row.p50_s else 0.0
-    return row.max_wait_ms or 0.0, not row.sustained, wait_s, -written
+    age_ms = row.max_wait_ms or 0.0
+    return row.rtt_ms if age_ms else 0.0, age_ms, not row.sustained, wait_s, -written
 
 
 def _summary(records: Sequence[TrialRecord]) -> KeepingUp:
