@@ -33,7 +33,7 @@ class KeepingUp:
     failed. p50_s, p95_s, p99_s, max_s: from the scheduled arrival of a chunk's first row to its
     commit, over the chunks of all trials; p99_s is None under 500 chunks.
     max_wait_ms: where the rows went through a Writer, the age at which it flushed; then waits are
-    of its tickets, each of `payload_rows` from its scheduled arrival. p99_low_s, p99_high_s: the
+    of its `tickets`, each of `payload_rows` from its scheduled arrival. p99_low_s, p99_high_s: the
     95 % interval of p99_s, None where the run is too short for one. flush_rows: rows of a flush,
     median of the trials.
     late_share: of batches that the load could not take when they were there. skipped_rows: that
