@@ -13,11 +13,12 @@ import pyarrow as pa
 from batchbench.batch import Batch
 from batchbench.config import Settings
 from batchbench.engine import LoadOptions, load
+from batchbench.harness.producing import Payloads
 from batchbench.profile import PROFILES, synthetic
 from batchbench.servers import open_server
 from batchbench.sources import open_source
 from batchbench.table import TableName
-from batchbench.writer import FlushLimits, Ticket, Writer
+from batchbench.writer import FlushLimits, Writer
 
 _TABLE = PROFILES["heart_rate"].table_name
 _CHUNK_ROWS = 8_000
@@ -45,22 +46,11 @@ async def _writer_s(dsn: str, rows: pa.Table) -> float:
 
 
 async def _waits_ms(dsn: str, rows: pa.Table, rows_per_s: int) -> list[float]:
-    """From `add` to the settled ticket, of each add of a steady stream."""
-    waits: list[float] = []
-    pieces = rows.to_batches(max_chunksize=_ADD_ROWS)
+    """From the scheduled `add` to the settled ticket, of each add of a steady stream."""
+    payloads = Payloads(rows, rows_per_s, _ADD_ROWS)
     async with Writer(dsn, _TABLE, _options(), limits=FlushLimits(max_wait_ms=20)) as writer:
-        started_s = time.perf_counter()
-        async with asyncio.TaskGroup() as tasks:
-            for number, piece in enumerate(pieces):
-                due_s = started_s + number * _ADD_ROWS / rows_per_s
-                await asyncio.sleep(due_s - time.perf_counter())
-                tasks.create_task(_settled(await writer.add(piece), due_s, waits))
-    return sorted(waits)
-
-
-async def _settled(ticket: Ticket, due_s: float, waits: list[float]) -> None:
-    await ticket
-    waits.append((time.perf_counter() - due_s) * 1e3)
+        await payloads.through(writer)
+    return sorted(seconds * 1e3 for seconds in payloads.seconds)
 
 
 def _rows(count: int) -> pa.Table:

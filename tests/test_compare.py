@@ -212,3 +212,5 @@ def test_compare_as_a_command(tmp_path: Path) -> None:
     done = command("export", one, "-o", "x.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert command("export", one, "-o", "x.csv", cwd=tmp_path).returncode == 2
+    done = command("export", one, "-o", "x.parquet", cwd=tmp_path)
+    assert done.returncode == 0, "counts that were not measured too: " + done.stderr

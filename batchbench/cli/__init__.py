@@ -20,7 +20,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     hide_passwords()
     choose_allocator()
-    _leave_pandas_out()
+    if sys.argv[1:2] != ["export"]:
+        _leave_pandas_out()
     from batchbench.cli.app import app
 
     app(prog_name="batchbench")
@@ -29,8 +30,8 @@ def main() -> None:
 def _leave_pandas_out() -> None:
     """Keep pyarrow from importing pandas, which costs a load 45 MB and a quarter of a second.
 
-    pyarrow looks for pandas once a process, at the first array it makes; no command converts
-    between the two (a DataFrame is a source for library users only).
+    pyarrow looks for pandas once a process, at the first array it makes; no command but `export`
+    converts between the two (a DataFrame is a source for library users only).
     """
     import pyarrow as pa
 

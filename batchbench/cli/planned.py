@@ -20,6 +20,8 @@ from batchbench.harness import (
     Configuration,
     Subject,
     SweepPlan,
+    arriving_rows,
+    configured,
     default_plan,
     full_grid,
     pair_sd,
@@ -27,10 +29,11 @@ from batchbench.harness import (
     plan_s,
     sized,
     table_subjects,
+    ticket_count,
     usable_cores,
 )
 from batchbench.profile import PROFILES
-from batchbench.results import load_run
+from batchbench.results import P99_CHUNKS, load_run
 from batchbench.sources import open_source
 from batchbench.stats import FEWEST_PAIRS, detectable
 from batchbench.strategies import find_strategy
@@ -48,11 +51,21 @@ class Grid:
     chunk_size: str | None
     parallelism: str | None
     rtt_ms: str | None
+    max_wait_ms: str | None = None
 
     @property
     def named(self) -> bool:
         """Whether configurations were named; round trips alone leave the plan ours."""
-        return any((self.strategy, self.driver, self.chunk_size, self.parallelism))
+        named = (self.strategy, self.driver, self.chunk_size, self.parallelism)
+        return any(named) or bool(self.max_waits_ms)
+
+    @property
+    def max_waits_ms(self) -> list[int]:
+        """The flush ages; [] where rows are loaded. Raises ConfigError."""
+        ages = split_numbers(self.max_wait_ms, "--max-wait-ms")
+        if self.max_wait_ms is not None and not ages:
+            raise ConfigError("--max-wait-ms names no age: give it some, such as 1,5,20,100")
+        return ages
 
     @property
     def rtts_ms(self) -> list[float]:
@@ -63,12 +76,16 @@ class Grid:
         self, labels: Sequence[str], settings: Settings
     ) -> tuple[Configuration, ...]:
         """The full grid of what was named; for what was not: every strategy and driver, and the
-        configured chunk size and writers.
+        configured chunk size and writers. Flush ages are compared of the configured strategy and
+        driver.
         """
-        strategies = split_names(self.strategy) or ["values", "unnest", "copy"]
+        ages = self.max_waits_ms
+        own = configured(labels[0], settings)
+        every = ["values", "unnest", "copy"]
+        strategies = split_names(self.strategy) or ([own.strategy] if ages else every)
         for name in strategies:
             find_strategy(name)
-        drivers = split_names(self.driver) or list(CAPABILITIES)
+        drivers = split_names(self.driver) or ([own.driver] if ages else list(CAPABILITIES))
         writers = split_numbers(self.parallelism, "--parallelism") or [settings.writers]
         sizes = split_numbers(self.chunk_size, "--chunk-size")
         return tuple(
@@ -81,6 +98,7 @@ class Grid:
                 sizes or [settings.chunk_size(label)],
                 writers,
                 self.rtts_ms,
+                ages or [None],
             )
         )
 
@@ -115,14 +133,34 @@ def make_plan(
             budget_s=budget_s,
         )
         return replace(plan, rows=rows) if rows else sized(plan, budget_s)
+    rate = conditions.arrival_rows_per_s
+    arriving = arriving_rows(rate) if rate is not None and grid.max_waits_ms else None
     return replace(
         conditions,
         configurations=grid.configurations(labels, settings),
         repeats=repeats or (_REPEATS if budget_s is None else MOST_BLOCKS),
         epochs=epochs or 1,
-        rows=rows or DEFAULT_ROWS,
+        rows=rows or arriving or DEFAULT_ROWS,
         budget_s=budget_s,
     )
+
+
+def check_target(plan: SweepPlan, target_p99_ms: int | None) -> None:
+    """Raises ConfigError where a plan cannot tell which flush age keeps a target."""
+    if target_p99_ms is None:
+        return
+    if not plan.has_ages:
+        raise ConfigError(
+            "--target-p99-ms chooses among flush ages: name them with --max-wait-ms, such as"
+            " 1,5,20,100"
+        )
+    tickets, least = ticket_count(plan), -(-P99_CHUNKS // plan.repeats) * plan.payload_rows
+    if tickets < P99_CHUNKS and plan.budget_s is None:
+        raise ConfigError(
+            f"{plan.rows:,} rows in {plan.repeats:,} loads are {tickets:,} tickets of"
+            f" {plan.payload_rows:,} rows, too few for a p99: take --rows {least:,} or more, or"
+            " more --repeats"
+        )
 
 
 def stored_plan(output: Path | None, subjects: Sequence[Subject]) -> tuple[Path, SweepPlan]:
@@ -225,6 +263,12 @@ def show_plan(plan: SweepPlan, spread: float) -> None:
     seconds = plan_s(replace(plan, repeats=pairs))
     loads = pairs * plan.block_size + plan.epochs * len(plan.warmup_trials())
     out.print(f"about {pairs:,} blocks, {loads:,} loads, {_time(seconds)}", markup=False)
+    if plan.has_ages:
+        tickets = ticket_count(replace(plan, repeats=pairs))
+        out.print(
+            f"{tickets:,} tickets of {plan.payload_rows:,} rows for each flush age", markup=False
+        )
+        return
     smallest = detectable(spread, pairs, plan.epochs)
     shown = f"{smallest:.0%}" if smallest is not None else "none: six blocks are the least"
     out.print(

@@ -26,6 +26,7 @@ from batchbench.cli.options import (
 )
 from batchbench.cli.planned import (
     Grid,
+    check_target,
     filled_rows,
     find_subjects,
     make_plan,
@@ -35,7 +36,7 @@ from batchbench.cli.planned import (
     stored_plan,
 )
 from batchbench.errors import ConfigError
-from batchbench.harness import CONFIRMATION_S, Search, SweepPlan, configured
+from batchbench.harness import CONFIRMATION_S, PAYLOAD_ROWS, Search, SweepPlan, configured
 from batchbench.recommend import recommend
 from batchbench.results import Run
 from batchbench.strategies import OnConflict
@@ -77,6 +78,24 @@ def sweep_command(
         typer.Option(
             help="Rows a second that arrive, however fast they are written (an open loop): waits"
             " are measured from the scheduled arrival."
+        ),
+    ] = None,
+    max_wait_ms: Annotated[
+        str | None,
+        typer.Option(
+            help="With --arrival-rate: let the rows arrive in a Writer, and compare these flush"
+            " ages, with commas: 1,5,20,100."
+        ),
+    ] = None,
+    payload_rows: Annotated[
+        int, typer.Option(help="Rows of each Writer.add, with --max-wait-ms.", min=1)
+    ] = PAYLOAD_ROWS,
+    target_p99_ms: Annotated[
+        int | None,
+        typer.Option(
+            help="With --max-wait-ms: recommend the longest flush age whose tickets' p99 is under"
+            " it.",
+            min=1,
         ),
     ] = None,
     server_setting: flags.ServerSetting = None,
@@ -141,7 +160,7 @@ def sweep_command(
     Without arguments: the five health tables on an embedded PostgreSQL, in about two minutes.
     Naming any of --strategy, --driver, --chunk-size, --parallelism or --repeats runs the full
     grid of what is named. Exit code 1 where no configuration of a table meets the goal: 10,000
-    rows in under 5 s and under 500 MB.
+    rows in under 5 s and under 500 MB, or no flush age the --target-p99-ms.
     """
     if (confirmed or race) and arrival_rate is not None:
         raise ConfigError(
@@ -161,6 +180,7 @@ def sweep_command(
             chunk_size=chunk_size,
             parallelism=parallelism,
             rtt_ms=rtt_ms,
+            max_wait_ms=max_wait_ms,
         )
         conditions = SweepPlan(
             configurations=(configured(labels[0], settings),),
@@ -170,6 +190,7 @@ def sweep_command(
             regime=regime.value,
             server_settings=server_settings(server_setting or []),
             arrival_rows_per_s=arrival_rate,
+            payload_rows=payload_rows,
             search=Search() if race else None,
         )
         plan = make_plan(
@@ -182,6 +203,7 @@ def sweep_command(
             epochs=epochs,
             budget_s=budget_s,
         )
+    check_target(plan, target_p99_ms)
     if dry_run:
         show_plan(plan, spread_of(spread_from))
         return 0
@@ -199,16 +221,16 @@ def sweep_command(
         run = measure(plan, folder, ground, resume=resume, budget_s=left_s, watch=watch)
         if confirmed:
             run = confirm(run, ground, CONFIRMATION_S, again=not resume)
-    code = _show(run, as_json=as_json)
+    code = _show(run, target_p99_ms, as_json=as_json)
     if not as_json:
         out.print(f"\nrun: {folder}", markup=False)
     return code
 
 
-def _show(run: Run, *, as_json: bool) -> int:
+def _show(run: Run, target_p99_ms: int | None, *, as_json: bool) -> int:
     """The advice, for each round trip its own: what is best near may be worst far away."""
     if run.is_open_loop:
-        return show_keeping_up(run, as_json=as_json)
+        return show_keeping_up(run, target_p99_ms, as_json=as_json)
     if len(run.rtts_ms) == 1:
         return goal_exit_code(show_advice(run, as_json=as_json))
     parts = {rtt_ms: run.at(rtt_ms) for rtt_ms in run.rtts_ms}

@@ -3,6 +3,7 @@
 from batchbench.harness.confirming import CONFIRMATION_S, confirmation_plan, unfinished
 from batchbench.harness.plan import (
     DEFAULT_ROWS,
+    PAYLOAD_ROWS,
     Configuration,
     SweepPlan,
     Trial,
@@ -12,11 +13,13 @@ from batchbench.harness.planning import (
     DEFAULT_BUDGET_S,
     FEWEST_CHUNKS,
     MOST_BLOCKS,
+    arriving_rows,
     configured,
     default_plan,
     full_grid,
     plan_s,
     sized,
+    ticket_count,
 )
 from batchbench.harness.process import Footprint
 from batchbench.harness.progress import (
@@ -48,6 +51,7 @@ __all__ = [
     "FEWEST_CHUNKS",
     "MOST_BLOCKS",
     "PAIR_SD",
+    "PAYLOAD_ROWS",
     "SEARCH_SHARE",
     "TUNE_BUDGET_S",
     "Configuration",
@@ -64,6 +68,7 @@ __all__ = [
     "SweepStarted",
     "Trial",
     "TrialEnded",
+    "arriving_rows",
     "configured",
     "confirmation_plan",
     "default_plan",
@@ -76,6 +81,7 @@ __all__ = [
     "run_sweep",
     "sized",
     "table_subjects",
+    "ticket_count",
     "tune_plan",
     "unfinished",
     "usable_cores",

@@ -17,6 +17,10 @@ from batchbench.strategies import OnConflict
 DEFAULT_ROWS = 10_000
 MOST_RTT_MS = 10_000.0
 MOST_ROWS_PER_S = 1e9
+MOST_WAIT_MS = 60_000.0
+
+PAYLOAD_ROWS = 10
+"""Of each call of `Writer.add`, where rows arrive in one: what a small request brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class Configuration:
     """What trials compare.
 
     table: a metric ("heart_rate") or a table's name. chunk_size: rows. rtt_ms: added to each round
-    trip between engine and server.
+    trip between engine and server. max_wait_ms: rows go through a `Writer` that flushes them at
+    this age; None: they are loaded.
     """
 
     table: str
@@ -33,6 +38,7 @@ class Configuration:
     chunk_size: int
     parallelism: int
     rtt_ms: float = 0.0
+    max_wait_ms: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_size <= 10_000_000:
@@ -41,11 +47,17 @@ class Configuration:
             raise ConfigError(f"parallelism {self.parallelism}: it must be from 1 to 64")
         if not 0 <= self.rtt_ms <= MOST_RTT_MS:
             raise ConfigError(f"a round trip of {self.rtt_ms:g} ms: it must be from 0 to 10,000")
+        if self.max_wait_ms is not None and not 0 < self.max_wait_ms <= MOST_WAIT_MS:
+            raise ConfigError(
+                f"a flush age of {self.max_wait_ms:g} ms: it must be above 0, and at most"
+                f" {MOST_WAIT_MS:,.0f}"
+            )
 
     def __str__(self) -> str:
         parts = (self.table, self.strategy, self.driver, self.chunk_size, self.parallelism)
         delay = f"/{self.rtt_ms:g}ms" if self.rtt_ms else ""
-        return "/".join(map(str, parts)) + delay
+        age = "" if self.max_wait_ms is None else f"/flush{self.max_wait_ms:g}ms"
+        return "/".join(map(str, parts)) + delay + age
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,11 @@ class Trial:
     repeat: int
     block: int
     position: int
+
+    @property
+    def flush_age_ms(self) -> float | None:
+        """Of the Writer that its rows go through; None where they are loaded, as in warm-ups."""
+        return self.configuration.max_wait_ms if self.kind == "trial" else None
 
     @property
     def trial_id(self) -> str:
@@ -80,6 +97,7 @@ class SweepPlan:
     filled: rows in the table before each load. regime: whether VACUUM and CHECKPOINT are kept
     outside the clock or are part of it. server_settings: of the load's sessions, by name.
     arrival_rows_per_s: rows arrive at this rate (open loop); None: all are there at once.
+    payload_rows: of each call of `Writer.add`, where configurations have a flush age.
     sources: by table, the fingerprint of the source of its rows; synthetic ones have none.
     on_conflict, transaction: as the engine takes them.
     search: where not every configuration runs in every block, which do.
@@ -97,6 +115,7 @@ class SweepPlan:
     regime: Regime = "burst"
     server_settings: Mapping[str, str] = field(default_factory=dict)
     arrival_rows_per_s: float | None = None
+    payload_rows: int = PAYLOAD_ROWS
     budget_s: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     search: Search | None = None
@@ -113,11 +132,17 @@ class SweepPlan:
             ("epochs", 1),
             ("seed", 0),
             ("filled", 0),
+            ("payload_rows", 1),
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be {least} or more")
         if self.arrival_rows_per_s is not None:
             self._check_arrivals(self.arrival_rows_per_s)
+        elif self.has_ages:
+            raise ConfigError(
+                "--max-wait-ms lets rows arrive in a Writer: say at how many a second, with"
+                " --arrival-rate"
+            )
 
     def _check_arrivals(self, rows_per_s: float) -> None:
         if not 0 < rows_per_s <= MOST_ROWS_PER_S:
@@ -130,6 +155,11 @@ class SweepPlan:
                 "rows that arrive at a rate are committed by the chunk, so that each chunk's wait"
                 " is known: use transaction chunk"
             )
+
+    @property
+    def has_ages(self) -> bool:
+        """Whether it compares flush ages of a Writer."""
+        return any(c.max_wait_ms is not None for c in self.configurations)
 
     @property
     def table_state(self) -> str:

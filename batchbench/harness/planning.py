@@ -56,6 +56,7 @@ def full_grid(
     chunk_sizes: Sequence[int],
     parallelism: Sequence[int],
     rtts_ms: Sequence[float] = (0.0,),
+    max_waits_ms: Sequence[float | None] = (None,),
 ) -> tuple[Configuration, ...]:
     """Every combination, each value counted once."""
     grid = product(
@@ -65,6 +66,7 @@ def full_grid(
         dict.fromkeys(chunk_sizes),
         dict.fromkeys(parallelism),
         dict.fromkeys(rtts_ms),
+        dict.fromkeys(max_waits_ms),
     )
     return tuple(Configuration(*values) for values in grid)
 
@@ -151,7 +153,7 @@ def sized(plan: SweepPlan, budget_s: float) -> SweepPlan:
     rate are those of a few seconds.
     """
     if plan.arrival_rows_per_s is not None:
-        return replace(plan, rows=max(1, int(plan.arrival_rows_per_s * _ARRIVING_S)))
+        return replace(plan, rows=arriving_rows(plan.arrival_rows_per_s))
     wanted = min(FEWEST_CHUNKS * max(c.chunk_size for c in plan.configurations), _MOST_ROWS)
     few = replace(plan, repeats=FEWEST_PAIRS)
     fixed_s, rows_s = plan_s(few), plan_s(replace(few, rows=2 * plan.rows)) - plan_s(few)
@@ -159,21 +161,33 @@ def sized(plan: SweepPlan, budget_s: float) -> SweepPlan:
     return replace(plan, rows=max(plan.rows, min(wanted, affordable // 1_000 * 1_000)))
 
 
+def arriving_rows(rows_per_s: float) -> int:
+    """Those of a few seconds."""
+    return max(1, int(rows_per_s * _ARRIVING_S))
+
+
+def ticket_count(plan: SweepPlan) -> int:
+    """Of each flush age, over all blocks."""
+    return plan.repeats * -(-plan.rows // plan.payload_rows)
+
+
 def plan_s(plan: SweepPlan) -> float:
     """About how long a plan takes. A guess for `--dry-run` and budgets: servers differ."""
-    loads = [trial.configuration for trial in plan.warmup_trials()] * plan.epochs
+    warmups = [trial.configuration for trial in plan.warmup_trials()] * plan.epochs
     block = [*plan.configurations, *map(yardstick_of, plan.tables)]
-    warm_s = sum(load_s(c, replace(plan, arrival_rows_per_s=None)) for c in loads)
+    warm_s = sum(load_s(c, plan, arriving=False) for c in warmups)
     return plan.epochs * EPOCH_S + warm_s + plan.repeats * sum(load_s(c, plan) for c in block)
 
 
-def load_s(configuration: Configuration, plan: SweepPlan) -> float:
-    """About how long one load takes, with what is around it."""
+def load_s(configuration: Configuration, plan: SweepPlan, *, arriving: bool = True) -> float:
+    """About how long one load takes, with what is around it. arriving: at the plan's rate, if it
+    has one.
+    """
     rows_per_s = _ROWS_PER_S.get(configuration.strategy, _OTHER_ROWS_PER_S)
     chunks = -(-plan.rows // configuration.chunk_size) / configuration.parallelism
     round_trips = _ROUND_TRIPS_A_LOAD + _ROUND_TRIPS_A_CHUNK * chunks
     delayed_s = round_trips * configuration.rtt_ms / 1e3
     loading_s = plan.rows / rows_per_s + delayed_s
-    if plan.arrival_rows_per_s is not None and configuration.strategy != "yardstick":
+    if arriving and plan.arrival_rows_per_s is not None and configuration.strategy != "yardstick":
         loading_s = max(loading_s, plan.rows / plan.arrival_rows_per_s)
     return _LOAD_S + loading_s + plan.filled / _FILLING_ROWS_PER_S

@@ -11,6 +11,7 @@ from batchbench.harness.arrivals import Arrivals
 from batchbench.harness.brief import Brief, Prepared
 from batchbench.harness.observe import Observed
 from batchbench.harness.plan import SweepPlan, Trial
+from batchbench.harness.producing import Payloads
 from batchbench.harness.verify import Contents
 from batchbench.results import TrialRecord, meets_goal
 
@@ -29,7 +30,7 @@ class Outcome:
     chunk_rows: int | None = None
     settled_s: float = 0.0
     by_second: dict[int, int] = field(default_factory=dict)
-    arrivals: Arrivals | None = None
+    arrivals: Arrivals | Payloads | None = None
     use: Mapping[str, float | None] = field(default_factory=dict)
     observed: Observed | None = None
     found: Contents | None = None
@@ -118,6 +119,8 @@ def record_of(trial: Trial, brief: Brief, started_at: datetime, outcome: Outcome
         rows_by_second=outcome.rows_by_second if plan.regime == "sustained" else (),
         arrival_rows_per_s=arrival_rate(trial, plan),
         arrival_seconds=() if arrivals is None else arrivals.seconds,
+        max_wait_ms=trial.flush_age_ms,
+        payload_rows=None if trial.flush_age_ms is None else plan.payload_rows,
         behind_seconds=() if arrivals is None else arrivals.behind_seconds,
         observed=_figures(outcome),
         unobserved={} if observed is None else dict(observed.reasons),

@@ -18,6 +18,7 @@ from batchbench.harness.arrivals import Arrivals, ArrivingRows
 from batchbench.harness.brief import Brief, Prepared, TrialLostError
 from batchbench.harness.observe import ClientUse, Observer, open_observer
 from batchbench.harness.plan import Trial
+from batchbench.harness.producing import Payloads, write_arriving
 from batchbench.harness.recording import Outcome, arrival_rate, record_of
 from batchbench.harness.state import refill, settle
 from batchbench.harness.verify import contents, send_encoded
@@ -147,12 +148,6 @@ class TrialRunner:
         plan = plan_table(prepared.table, None, options)
         outcome.chunk_rows = plan.shape(prepared.rows.schema, name).chunk_rows
         rate, started_s = arrival_rate(trial, self.brief.plan), time.perf_counter()
-        source: Source
-        if rate is None:
-            source = open_source(prepared.rows, name=name)
-        else:
-            source = ArrivingRows(prepared.rows, name, rate, outcome.chunk_rows)
-            outcome.arrivals = Arrivals(source)
 
         def on_event(event: Event) -> None:
             if isinstance(event, Notice):
@@ -160,11 +155,26 @@ class TrialRunner:
             elif isinstance(event, ChunkWritten):
                 second = int(time.perf_counter() - started_s)
                 outcome.by_second[second] = outcome.by_second.get(second, 0) + event.written
-                if outcome.arrivals is not None:
+                if isinstance(outcome.arrivals, Arrivals):
                     outcome.arrivals.written(event)
 
-        targets: dict[str | None, TableName] = {None: prepared.table.name}
         address = self.observer.tagged(self.brief.loading[trial.configuration.rtt_ms])
+        age_ms = trial.flush_age_ms
+        if rate is not None and age_ms is not None:
+            outcome.arrivals = payloads = Payloads(
+                prepared.rows, rate, self.brief.plan.payload_rows
+            )
+            outcome.result = await write_arriving(
+                payloads, prepared.table.name, address, options, age_ms, on_event
+            )
+            return
+        source: Source
+        if rate is None:
+            source = open_source(prepared.rows, name=name)
+        else:
+            source = ArrivingRows(prepared.rows, name, rate, outcome.chunk_rows)
+            outcome.arrivals = Arrivals(source)
+        targets: dict[str | None, TableName] = {None: prepared.table.name}
         loading = load(source, targets, address, options, on_event=on_event)
         outcome.result = await _arriving(loading, source)
 

@@ -5,6 +5,7 @@ that a machine that drifts does not matter; the score is the median over blocks.
 estimates, never by "not significantly worse": few data would make the smallest chunk win.
 """
 
+from batchbench.recommend.ages import FlushAge, flush_ages
 from batchbench.recommend.choice import (
     ENOUGH,
     GoalVerdict,
@@ -31,6 +32,7 @@ __all__ = [
     "ClaimVerdict",
     "Explanation",
     "Finalist",
+    "FlushAge",
     "GoalVerdict",
     "Option",
     "RankingRow",
@@ -38,6 +40,7 @@ __all__ = [
     "Way",
     "env_text",
     "explain",
+    "flush_ages",
     "judge_claims",
     "pareto_front",
     "ranking",

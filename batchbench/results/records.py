@@ -17,7 +17,7 @@ GOAL_ROWS_PER_S = 2_000.0
 GOAL_PEAK_RSS_MB = 500.0
 
 P99_CHUNKS = 500
-"""A 99th percentile of fewer chunks would hang on fewer than five of them."""
+"""A 99th percentile of fewer chunks, or tickets, would hang on fewer than five of them."""
 
 IMPORTED = "pytest-benchmark"
 """A server's kind, where none is known: the run was made of what pytest-benchmark measured."""
@@ -45,12 +45,18 @@ class Key(NamedTuple):
     chunk_size: int
     parallelism: int
     rtt_ms: float
+    max_wait_ms: float | None = None
 
     @property
     def name(self) -> str:
-        """ "heart_rate copy psycopg 5,000 x 2", with " +5 ms" where round trips took longer."""
+        """ "heart_rate copy psycopg 5,000 x 2", with " +5 ms" where round trips took longer, and
+        " flushed after 20 ms" of a Writer.
+        """
         way = f"{self.table} {self.strategy} {self.driver} {self.chunk_size:,} x {self.parallelism}"
-        return f"{way} +{self.rtt_ms:g} ms" if self.rtt_ms else way
+        delayed = f"{way} +{self.rtt_ms:g} ms" if self.rtt_ms else way
+        if self.max_wait_ms is None:
+            return delayed
+        return f"{delayed} flushed after {self.max_wait_ms:g} ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,9 @@ class TrialRecord:
     at this rate, whether the load kept up or not (open loop). Then, in the order of arrival:
     arrival_seconds: of each chunk, from the scheduled arrival of its first row to its commit;
     behind_seconds: of each chunk, how long after its last row had arrived the load could take it.
+    max_wait_ms: None where a load wrote the rows. Else they arrived in a Writer that flushed them
+    at this age, `payload_rows` by each add: arrival_seconds are of each add, from its scheduled
+    arrival to its ticket, behind_seconds until the writer had taken it; a chunk is a flush.
     observed: figures by metric (see harness.observe); None is not known, and `unobserved` says why.
     waits: share of its backends' time by "Type:Event" or "running", the largest first.
     """
@@ -120,6 +129,8 @@ class TrialRecord:
     arrival_rows_per_s: _Amount | None = None
     arrival_seconds: tuple[_Amount, ...] = ()
     behind_seconds: tuple[_Amount, ...] = ()
+    max_wait_ms: _Amount | None = None
+    payload_rows: _Count | None = None
     observed: Mapping[str, float | None] = field(default_factory=dict)
     unobserved: Mapping[str, str] = field(default_factory=dict)
     waits: Mapping[str, _Amount] = field(default_factory=dict)
@@ -128,7 +139,7 @@ class TrialRecord:
     def key(self) -> Key:
         """Its configuration, as planned."""
         kind = (self.table, self.strategy, self.driver)
-        return Key(*kind, self.chunk_size, self.parallelism, self.rtt_ms)
+        return Key(*kind, self.chunk_size, self.parallelism, self.rtt_ms, self.max_wait_ms)
 
     @property
     def name(self) -> str:
@@ -144,7 +155,8 @@ class TrialRecord:
     @property
     def latencies_s(self) -> tuple[float, ...]:
         """Of every chunk: of an open loop from the scheduled arrival, so that a load that falls
-        behind shows it; else from the moment a writer took the chunk.
+        behind shows it; else from the moment a writer took the chunk. Through a Writer of every
+        ticket, from the scheduled arrival.
         """
         return self.chunk_seconds if self.arrival_rows_per_s is None else self.arrival_seconds
 
@@ -160,8 +172,9 @@ class TrialRecord:
 
     @property
     def p99_s(self) -> float | None:
-        """99th percentile of the chunks' latency; None under 500 chunks: then show `max_s`."""
-        return percentile(self.latencies_s, 0.99) if self.chunks >= P99_CHUNKS else None
+        """99th percentile of the latencies; None under 500 of them: then show `max_s`."""
+        enough = len(self.latencies_s) >= P99_CHUNKS
+        return percentile(self.latencies_s, 0.99) if enough else None
 
     @property
     def max_s(self) -> float | None:

@@ -7,6 +7,7 @@ from batchbench.stats.histogram import Histogram, histogram_of
 from batchbench.stats.race import hopeless, looks
 from batchbench.stats.ratio import FEWEST_PAIRS, Ratio, paired_ratio, ratio_of_logs
 from batchbench.stats.scaling import Coefficient, Scaling, fit_scaling
+from batchbench.stats.tail import quantile_interval
 from batchbench.stats.verdict import (
     DELTA,
     Finding,
@@ -41,6 +42,7 @@ __all__ = [
     "p_value",
     "paired_ratio",
     "pairs_needed",
+    "quantile_interval",
     "ratio_of_logs",
     "smallest_difference",
 ]

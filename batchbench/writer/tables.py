@@ -109,7 +109,7 @@ class Tables:
                 f"{self.called} has no table {name}: no row was taken; it takes a list of rows, or"
                 " rows by table"
             )
-        if isinstance(rows, list | tuple) and len(rows) < _FEW_ROWS:
+        if isinstance(rows, list | tuple | pa.RecordBatch | pa.Table) and len(rows) < _FEW_ROWS:
             batches = _batches(rows, columns)
         else:
             batches = await asyncio.to_thread(_batches, rows, columns)
