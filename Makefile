@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
-.PHONY: help sweep test test-faults evidence-resume evidence-auto evidence-noise evidence-tune evidence-gate gate lint bench bench-full clean evidence-newer evidence-pooler demo evidence-writer
+.PHONY: help sweep demo test gate lint bench bench-full clean test-faults evidence-auto evidence-gate \
+	evidence-newer evidence-noise evidence-pooler evidence-resume evidence-tune evidence-writer
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -24,7 +25,7 @@ demo: $(VENV)/.demo ## the example service under load on an embedded PostgreSQL;
 	@$(BIN)/python -m examples.health_export.demo $(ARGS)
 
 test: $(VENV)/.dev ## run all tests, on PostgreSQL 18 and, where installed, 15
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-faults: $(VENV)/.dev ## load under every fault with each of SEEDS, print and keep what happened
 	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --out results/evidence/faults-$$(date -u +%F).md $(ARGS)

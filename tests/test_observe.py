@@ -95,7 +95,8 @@ async def test_an_ordinary_role_sees_what_it_may(own_dsn: str, driver: str) -> N
         " - pg_relation_size('own.t', 'vm')",
     )[0]
     assert values["heap_bytes_per_row"] == (values["heap_growth_bytes"] or 0) / HOW_MANY
-    assert 40 < values["heap_bytes_per_row"] < 50  # a header of 24 bytes, a pointer, the values
+    # A header of 24 bytes, a pointer, the values; a busy table grows by several pages at once.
+    assert 40 < values["heap_bytes_per_row"] < 60
     assert values["dead_tuples"] == 0
     assert values["checkpoints"] is not None
     assert "pgstattuple is not installed" in observed.reasons["heap_bloat_share"]
@@ -250,7 +251,8 @@ async def test_a_lock_that_a_load_waits_for(own_dsn: str) -> None:
             await connect(driver, observer.tagged(own_dsn)) for driver in ("psycopg", "asyncpg")
         ]
         async with observer.trial(TABLE) as sight:
-            await holder.begin("UPDATE own.t SET note = 'b'")
+            await holder.begin()
+            await holder.run("UPDATE own.t SET note = 'b'")
             waiting = asyncio.create_task(waiter.run("UPDATE own.t SET note = 'c'"))
             await until_waits(own_dsn, observer.tag)
             await until_looked(observer)
@@ -278,7 +280,8 @@ async def test_others_are_not_the_load(super_dsn: str) -> None:
             open_observer(super_dsn, interval_s=0.01) as observer,
             observer.trial(TABLE) as sight,
         ):
-            await other.begin("SELECT 1")
+            await other.begin()
+            await other.run("SELECT 1")
             await until_looked(observer)
             await other.rollback()
     finally:

@@ -141,7 +141,9 @@ class Session(Protocol):
         """
 
     async def begin(self, then: str = "") -> None:
-        """Open a transaction, and run `then` in it, in one message."""
+        """Open a transaction, and run `then` in it: in one message, at the latest ahead of the
+        transaction's first statement.
+        """
 
     async def commit(self, first: str = "") -> None:
         """Run `first`, then commit, in one message.
