@@ -337,8 +337,16 @@ def _both(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> None:
         waiting.join()
 
 
-def test_the_first_row_of_a_key_needs_one_writer_where_chunks_go_together() -> None:
-    """Its transaction may fail, for a deadlock, after a later row's went through."""
-    how = {"on_conflict": "nothing", "transaction": 2, "parallelism": 4}
-    assert options(**how).writers == 4
-    assert options(**how, dedup="first").writers == 1
+@pytest.mark.parametrize("strategy", ["copy", "optimistic"])
+async def test_the_first_row_of_a_key_needs_one_writer_where_chunks_go_together(
+    dsn18: str, strategy: str
+) -> None:
+    """With more, a chunk waits for an open transaction, whose next chunk waits for that one."""
+    how = {"on_conflict": "nothing", "transaction": 2, "parallelism": 3, "wait_limit_s": 5}
+    assert options(**how).writers == 1
+    assert options(transaction=2, parallelism=3).writers == 3
+    execute(dsn18, TABLE)
+    rows = pa.table({"id": [n // 3 % 20 for n in range(200)], "v": list(range(200))})
+    result = await load_rows(dsn18, rows, **how, strategy=strategy, chunk_size=1)
+    assert (result.total.committed, result.total.duplicates, result.retries) == (20, 180, 0)
+    assert query(dsn18, "SELECT v FROM t ORDER BY id") == [(n * 3,) for n in range(20)]

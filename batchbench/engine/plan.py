@@ -183,8 +183,7 @@ class LoadOptions:
     @property
     def keeps_order(self) -> bool:
         """Whether it matters in which order the rows of a key are written."""
-        wanted = self.dedup or self.one_of_each_key
-        return self.on_conflict is OnConflict.UPDATE or wanted is not None
+        return self.on_conflict is not OnConflict.ERROR or self.one_of_each_key is not None
 
     def chunk_size_for(self, table: Table, metric: str | None) -> int:
         """Configured rows a chunk, before any limit but that of the pace; of an adaptive size, the
