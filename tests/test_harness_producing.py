@@ -56,7 +56,7 @@ class Taking:
         if not self.taken:
             _stall(self.stall_s)
         self.taken += rows.column(0).to_pylist()
-        ticket = Ticket(rows.num_rows)
+        ticket = Ticket("t", rows.num_rows)
         if self.cause is not None:
             ticket.give_up(self.cause)
         ticket.settle(0 if ticket.settled else rows.num_rows)
