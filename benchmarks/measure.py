@@ -16,7 +16,7 @@ from benchmarks.results import CaseResult, Sample, WayResult
 from benchmarks.ways import Skipped, Way
 
 _WARM_UP_ROWS = 1_000
-_REAPED_S = 0.1  # the CPU time of a backend that has ended is nobody's until the postmaster knows
+_REAPED_S = 0.02  # the CPU time of a backend that has ended is nobody's until the postmaster knows
 
 Say = Callable[[str], None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Ground:
     subjects: Sequence[Subject] = ()
     assume_timezone: str | None = None
     scratch_schema: str | None = None
+
+
+def new_folder(output: Path | None) -> Path:
+    """Where a new run goes: as named, else results/ and the time."""
+    return output or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def measure(

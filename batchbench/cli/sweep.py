@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from batchbench.cli import sweep_flags as flags
 from batchbench.cli.advice import advice_document, goal_exit_code, show_advice
 from batchbench.cli.arrivals import show_keeping_up
 from batchbench.cli.console import err, out, print_json
-from batchbench.cli.measuring import Ground, confirm, measure
+from batchbench.cli.measuring import Ground, confirm, measure, new_folder
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -173,7 +172,7 @@ def sweep_command(
     if resume:
         folder, plan = stored_plan(output, subjects)
     else:
-        folder = output or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        folder = new_folder(output)
         grid = Grid(
             strategy=strategy,
             driver=driver,

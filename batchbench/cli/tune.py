@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +9,7 @@ import typer
 from batchbench.cli import sweep_flags as flags
 from batchbench.cli.advice import goal_exit_code, show_advice
 from batchbench.cli.console import err, out
-from batchbench.cli.measuring import Ground, confirm, measure
+from batchbench.cli.measuring import Ground, confirm, measure, new_folder
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -130,7 +128,7 @@ def tune_command(
             raise ConfigError(f"the run in {folder} is a sweep; go on with it by batchbench sweep")
         constraints = plan.search.constraints
     else:
-        folder = output or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        folder = new_folder(output)
         for name in split_names(strategy):
             find_strategy(name)
         space = Space(

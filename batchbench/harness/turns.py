@@ -20,7 +20,8 @@ from batchbench.harness import Configuration, SweepEvent, SweepPlan, TrialEnded,
 
 
 def _say(**said: object) -> None:
-    print(json.dumps(said), flush=True)  # noqa: T201 - who asks reads standard output
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
 
 
 def _listen(event: SweepEvent) -> None:

@@ -9,7 +9,7 @@ tried as long as most of the latest ones met none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from batchbench.drivers import Session
@@ -17,7 +17,12 @@ from batchbench.errors import WriteError
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import ChunkPlan, Columns, Payload, Target, Written
 from batchbench.strategies.copy import CopyPlan, CopyStrategy, StagedCopyPlan, copy_payload
-from batchbench.strategies.probe import ProbePlan, copy_or_none, unanswerable
+from batchbench.strategies.probe import (
+    DirectOrStaged,
+    ProbePlan,
+    copy_or_none,
+    unanswerable,
+)
 
 _DEADLOCK = "40P01"
 _LONGEST_PAUSE = 64
@@ -82,33 +87,20 @@ class Luck:
 
 
 @dataclass(frozen=True, slots=True)
-class OptimisticPlan:
+class OptimisticPlan(DirectOrStaged):
     """See `batchbench.strategies.ChunkPlan`. What is stored does not depend on `luck`.
 
     probe: None where asking would not do.
     """
 
-    direct: CopyPlan
-    staged: StagedCopyPlan
     probe: ProbePlan | None
     luck: Luck = field(default_factory=Luck, compare=False)
-
-    @property
-    def use(self) -> ParameterUse:
-        return COPY_USE
-
-    @property
-    def guard(self) -> str:
-        return self.direct.guard
-
-    async def prepare(self, session: Session) -> None:
-        await self.staged.prepare(session)
 
     def encode(self, columns: Columns) -> Payload:
         if self.probe is None:
             return copy_payload(columns)
         if self.luck.clean > _LIKELY:
-            return Payload(columns.row_count, stream=copy_payload(columns).stream, columns=columns)
+            return replace(copy_payload(columns), columns=columns)
         return self.probe.encode(columns)
 
     async def write(

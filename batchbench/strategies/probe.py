@@ -67,10 +67,9 @@ def unanswerable(target: Target, key: UniqueKey) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbePlan:
-    """See `batchbench.strategies.ChunkPlan`. For OnConflict.NOTHING.
-
-    parameters of a payload: the keys, one array a column; empty until they are needed.
+class DirectOrStaged:
+    """What plans share that COPY straight into the table, and where the index refuses that go
+    through the temporary table.
     """
 
     direct: CopyPlan
@@ -86,6 +85,14 @@ class ProbePlan:
 
     async def prepare(self, session: Session) -> None:
         await self.staged.prepare(session)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan(DirectOrStaged):
+    """See `batchbench.strategies.ChunkPlan`. For OnConflict.NOTHING.
+
+    parameters of a payload: the keys, one array a column; empty until they are needed.
+    """
 
     def encode(self, columns: Columns) -> Payload:
         return Payload(columns.row_count, self._keys(columns), unsent(columns), columns)
