@@ -10,14 +10,18 @@ import asyncio
 import contextlib
 import importlib
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from batchbench.drivers.address import check_files, shown
 from batchbench.drivers.translate import connect_error
 from batchbench.errors import ConfigError, WriteError
 from batchbench.limits import ASYNCPG_PARAMETERS, PROTOCOL_PARAMETERS
-from batchbench.table import CATALOGUE_SQL, Table, TableName, table_from_catalogue
+from batchbench.table import Table, TableName
+from batchbench.table.catalogue import TABLE_SQL, catalogued
 
 T = TypeVar("T")
 
@@ -208,12 +212,19 @@ async def within(session: Session, limit_s: float, step: Awaitable[T]) -> T:
         watchdog.cancel()
 
 
-async def ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Items of an iterator that blocks: each is made in a thread, while the one before is used."""
-    coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
+async def ahead(items: Iterator[T], threads: Executor | None = None) -> AsyncGenerator[T, None]:
+    """Items of an iterator that blocks: each is made in a thread, while the one before is used.
+    threads: where; None: where the event loop has its own.
+    """
+
+    def step() -> asyncio.Future[T | None]:
+        following = partial(copy_context().run, next, items, None)
+        return asyncio.get_running_loop().run_in_executor(threads, following)
+
+    coming = step()
     try:
         while (item := await coming) is not None:
-            coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
+            coming = step()
             yield item
     finally:
         await asyncio.wait([coming])  # a thread cannot be cancelled
@@ -233,5 +244,9 @@ async def pieces_of(stream: Pieces) -> AsyncGenerator[bytes | bytearray | memory
 
 async def read_table(session: Session, name: TableName) -> Table:
     """Read a table from the catalogue. Raises TableError where it is missing or no table."""
-    rows = await session.fetch(CATALOGUE_SQL, name.sql)
-    return table_from_catalogue(rows[0][0] if rows else None, name)
+    rows = await session.fetch(TABLE_SQL, name.sql)
+    found = catalogued(rows[0][0] if rows else None, name)
+    if not found.details:
+        return found.table()
+    rows = await session.fetch(found.details_sql, found.oid)
+    return found.table(rows[0][0] if rows else None)
