@@ -19,18 +19,19 @@ from batchbench.errors import WriteError
 
 _FENCE_MS = 5_000
 
-# What a recovery changes, as far as an ordinary role can see it on 15 and newer.
+# What a recovery changes, as far as an ordinary role can see it on 15 and newer. Of the functions
+# under pg_stat_wal and the like: a new backend plans those views for longer than it reads them.
 _EVIDENCE = """concat_ws('|', pg_catalog.pg_postmaster_start_time(),
-  (SELECT stats_reset FROM pg_catalog.pg_stat_wal),
-  (SELECT stats_reset FROM pg_catalog.pg_stat_archiver),
-  (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter),
+  (SELECT stats_reset FROM pg_catalog.pg_stat_get_wal()),
+  (SELECT stats_reset FROM pg_catalog.pg_stat_get_archiver()),
+  pg_catalog.pg_stat_get_bgwriter_stat_reset_time(),
   (SELECT system_identifier FROM pg_catalog.pg_control_system()),
   CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
     ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END)"""
 
 _BACKEND_SQL = """
 SELECT pid::text, backend_start::text, pg_catalog.current_setting('synchronous_commit'), {}, {}
-FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()
+FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
 """
 
 # The start tells a backend from a later one that got the same pid: nobody else's is ended.
