@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,9 @@ from batchbench.strategies import Payload
 
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 65_536
+
+# A thread's start and answer take as long: what is read faster is not worth one.
+_QUICK_READ_S = 0.001
 
 _HASH_BYTES = 8
 
@@ -393,17 +397,32 @@ def _batches(
 
 
 def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded.
+    """Read the next batch in a thread of its own, while the one before is cast and encoded: from
+    the first that took longer to read than a thread takes to answer.
 
     Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
     the event loop that lets go of this.
     """
+    started = time.perf_counter()
+    while (batch := next(batches, None)) is not None:
+        if time.perf_counter() - started > _QUICK_READ_S:
+            yield from _read_in_thread(batch, batches)
+            return
+        yield batch
+        started = time.perf_counter()
+
+
+def _read_in_thread(
+    batch: Batch | RowBatch, batches: Iterator[Batch | RowBatch]
+) -> Iterator[Batch | RowBatch]:
+    """A batch, and those that follow, each read while the one before is used."""
     reader = ThreadPoolExecutor(1, "batchbench-read")
     try:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
+        last: Batch | RowBatch | None = batch
+        while last is not None:
             coming = reader.submit(next, batches, None)
-            yield batch
+            yield last
+            last = coming.result()
     finally:
         reader.shutdown(wait=False)
 

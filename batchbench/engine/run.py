@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from batchbench.accounting import LoadResult
@@ -81,6 +82,7 @@ class Run:
         limit_bytes = int(self._options.settings.memory_limit_mb * _MIB)
         self._max_read_bytes = max(limit_bytes // 16, 1)
         self._budget = Budget(limit_bytes * 2 // 5)
+        self._encoder = ThreadPoolExecutor(1, "batchbench-encode")
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
         self._lanes = Lanes()
         self._sizes = Sizes(self._options.writers, self._budget.limit_bytes, surroundings.emit)
@@ -121,6 +123,7 @@ class Run:
                 await writer.close()
             await self._s.gate.close()
             self._dead_letter.close()
+            self._encoder.shutdown(wait=False)
         return self._end()
 
     async def _connect(self) -> None:
@@ -184,7 +187,7 @@ class Run:
             self._sizes.of,
         )
         try:
-            async for chunk in ahead(chunks):
+            async for chunk in ahead(chunks, self._encoder):
                 if self._stopping:
                     break
                 number = self._occupancy.waits()
