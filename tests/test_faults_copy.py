@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,3 +140,27 @@ async def test_a_last_word_between_statements_leaves_nothing_to_the_loop(dsn18: 
     await asyncio.sleep(0)
     gc.collect()
     assert complaints == []
+
+
+async def test_copies_that_wait_for_locks_take_no_thread_from_others(dsn18: str) -> None:
+    """Their turn comes when a writer commits that needs a thread for its own rows."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    execute(dsn18, "CREATE TABLE wide (a text)")
+    sessions = [await connect("psycopg", dsn18) for _ in range(3)]
+    await sessions[0].begin()
+    await sessions[0].run("LOCK TABLE wide IN EXCLUSIVE MODE")
+    waiting = [
+        asyncio.create_task(session.copy(TableName("wide"), ["a"], Rows()))
+        for session in sessions[1:]
+    ]
+    locked = "SELECT count(*) FROM pg_locks WHERE relation = 'wide'::regclass AND NOT granted"
+    await asyncio.to_thread(until, "both wait", lambda: query(dsn18, locked) == [(2,)])
+    assert await sessions[0].copy(TableName("wide"), ["a"], Rows()) == 60_000
+    waiting[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[0]
+    await sessions[0].commit()
+    assert await waiting[1] == 60_000
+    for session in sessions:
+        await session.close()

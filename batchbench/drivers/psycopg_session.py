@@ -21,16 +21,15 @@ from psycopg import generators, pq, waiting
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGresult
 
-from batchbench.drivers import Pieces, Statement, pieces_of
+from batchbench.drivers import Pieces, Statement
 from batchbench.drivers.address import connect_limit_s, shown, without_secrets
+from batchbench.drivers.psycopg_copy import CopyThread
 from batchbench.drivers.translate import broken_connection, connect_error, lent_error, write_error
 from batchbench.errors import WriteError
 from batchbench.table import TableName, quote
 
 _CLOSE_TIMEOUT_S = 5.0
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN)
-# libpq slows down where it is given more at once, and what is not flushed piles up in it.
-_COPY_MESSAGE_BYTES = 128 << 10
 _BINARY = 1
 _IDLE = pq.TransactionStatus.IDLE
 
@@ -126,6 +125,7 @@ class PsycopgSession:
         self.keeps_state = self.owns_backend = True
         self.nested = False
         self._prepared: dict[str, bytes] = {}
+        self._thread: CopyThread | None = None
         self._held = ""  # how to begin a transaction whose first statement has not come yet
         # Behind a pooler sessions share backends: one's statement must not be another's.
         self._prefix = f"batchbench_{secrets.token_hex(6)}"
@@ -184,54 +184,17 @@ class PsycopgSession:
 
     async def copy(self, table: TableName, columns: Sequence[str], stream: Pieces) -> int:
         names = ", ".join(quote(name) for name in columns)
-        sql = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)"
-        self._send(sql)
-        await self._result()
+        begin, self._held = self._held, ""
+        sql = f"{begin}COPY {table.sql} ({names}) FROM STDIN (FORMAT binary)"
+        if self._thread is None:
+            self._thread = CopyThread()
         with _translated():
-            await self._put_all(stream)
             try:
-                result = await self._connection.wait(generators.copy_end(self._pgconn, None))
+                results = await self._thread.copy(self._pgconn, sql.encode(), stream, self.abort)
             except ValueError as error:  # where the server has hung up
                 self.abort()
                 raise broken_connection("psycopg", "the end of a COPY was lost") from error
-        return result.command_tuples or 0
-
-    async def _put_all(self, stream: Pieces) -> None:
-        """Send a COPY's data. Not by psycopg's own `Copy`: where the connection breaks it logs
-        "error ignored terminating" beside the error that it raises.
-        """
-        try:
-            async with contextlib.aclosing(pieces_of(stream)) as pieces:
-                async for piece in pieces:
-                    view = memoryview(piece)
-                    for start in range(0, len(view), _COPY_MESSAGE_BYTES):
-                        await self._put(view[start : start + _COPY_MESSAGE_BYTES])
-        except WriteError:  # of the rows: they cannot be encoded
-            with contextlib.suppress(psycopg.Error):  # its answer to our giving up
-                await self._connection.wait(generators.copy_end(self._pgconn, b"cannot go on"))
-            raise
-        except BaseException:
-            self.abort()  # a COPY left open would take what is sent next for its data
-            raise
-
-    async def _put(self, message: memoryview) -> None:
-        """Send a part of a COPY's data. Not by psycopg's `copy_to`, which waits for the network
-        before it looks whether it has to.
-        """
-        while self._pgconn.put_copy_data(message) == 0:
-            await self._writable()
-        while self._pgconn.flush():
-            await self._writable()
-
-    async def _writable(self) -> None:
-        """Wait until the socket takes more."""
-        loop, socket_fd = asyncio.get_running_loop(), self._pgconn.socket
-        ready = asyncio.Event()
-        loop.add_writer(socket_fd, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_writer(socket_fd)
+        return _good(results).command_tuples or 0
 
     async def begin(self, then: str = "") -> None:
         # Sent with the first statement, in one message where that is a COPY.
@@ -255,12 +218,18 @@ class PsycopgSession:
 
     async def let_go(self) -> None:
         """Give a borrowed connection back."""
+        self._end_thread()
         if self._lock is not None:
             self._lock.release()
 
     async def close(self) -> None:
+        self._end_thread()
         with contextlib.suppress(TimeoutError, psycopg.Error):
             await asyncio.wait_for(self._connection.close(), _CLOSE_TIMEOUT_S)
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.close()
 
     def abort(self) -> None:
         # Not finish(): it would close a descriptor that the event loop may be waiting on.
@@ -288,11 +257,15 @@ class PsycopgSession:
         """The result of what was sent; of several statements, the first that failed or the last."""
         with _translated():
             results = await self._connection.wait(generators.execute(self._pgconn))
-        for result in results:
-            if result.status not in _GOOD:
-                raise _from_result(result)
-        last: PGresult = results[-1]
-        return last
+        return _good(results)
+
+
+def _good(results: Sequence[PGresult]) -> PGresult:
+    """The last of several. Raises WriteError for the first that failed."""
+    for result in results:
+        if result.status not in _GOOD:
+            raise _from_result(result)
+    return results[-1]
 
 
 def _text(value: bytes | None) -> str | None:
