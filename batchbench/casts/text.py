@@ -44,6 +44,8 @@ def readable(values: pa.Array) -> Converted:
     """
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
+    if bool(text_bytes(values).view(np.int8).min(initial=0) == 0):  # ASCII: nothing else to look at
+        return Converted(values)
     large = pa.types.is_large_string(values.type)
     raw_type = pa.large_binary() if large else pa.binary()
     raw = values.view(raw_type)
@@ -132,7 +134,7 @@ def _finish(column: Column) -> Kernel:
 
 
 def has_nul(values: pa.Array) -> Mask:
-    if not bool((text_bytes(values) == 0).any()):
+    if text_bytes(values).min(initial=1):
         return np.zeros(len(values), np.bool_)
     found = pc.fill_null(pc.match_substring(values, "\0"), False)
     mask: Mask = found.to_numpy(zero_copy_only=False)
