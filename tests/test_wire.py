@@ -97,22 +97,66 @@ def test_arrays_are_lengths_and_values(column: tuple[str, list[Any]]) -> None:
     assert parameter[20:] == b"".join(framed(psycopg_binary(v, OIDS[kind])) for v in values)
 
 
-@given(st.lists(COLUMNS, min_size=1, max_size=6), st.integers(1, 5))
-def test_copy_rows_are_rows(columns: list[tuple[str, list[Any]]], row_count: int) -> None:
-    columns = [(kind, (values * row_count)[:row_count]) for kind, values in columns]
-    fields = [field(arrow(kind, values), pg_type(kind)) for kind, values in columns]
+@given(st.lists(COLUMNS, min_size=1, max_size=6), st.integers(1, 5), st.integers(0, 4))
+def test_copy_rows_are_rows(
+    columns: list[tuple[str, list[Any]]], row_count: int, start: int
+) -> None:
+    columns = [
+        (kind, (values * (start + row_count))[: start + row_count]) for kind, values in columns
+    ]
+    arrays = [arrow(kind, values).slice(start) for kind, values in columns]
+    types = [pg_type(kind) for kind, _ in columns]
     expected = b"".join(
         struct.pack(">h", len(columns))
         + b"".join(framed(psycopg_binary(values[row], OIDS[kind])) for kind, values in columns)
-        for row in range(row_count)
+        for row in range(start, start + row_count)
     )
-    assert bytes(copy_rows(fields)) == expected
+    assert bytes(copy_rows(arrays, types)) == expected
+    fields = [field(values, type_) for values, type_ in zip(arrays, types, strict=True)]
     records = record_array_parameter(
         [*fields, None], [OIDS[kind] for kind, _ in columns] + [25], 4711, row_count
     )
     assert records.startswith(struct.pack(">iiIii", 1, 0, 4711, row_count, 1))
     assert struct.unpack_from(">ii", records, 20)[1] == len(columns) + 1
     assert records.endswith(struct.pack(">Ii", 25, -1))
+
+
+_LISTS = pa.array([[1, None], [], None, [3], [2**31 - 1]], pa.list_(pa.int32()))
+OTHERS: dict[str, tuple[PgType, list[pa.Array]]] = {
+    "oid": (pg_type("oid"), [pa.array([0, None, 2**31, 2**32 - 1], pa.uint32())]),
+    "jsonb": (
+        pg_type("jsonb"),
+        [pa.array(["{}", None, "[1]"], of) for of in (pa.string(), pa.large_string())],
+    ),
+    "numeric": (
+        pg_type("numeric"),
+        [
+            pa.array([Decimal("-1.50"), None, Decimal("12345678.90")], pa.decimal128(20, 2)),
+            pa.array([Decimal(10**37), None, Decimal(-1)], pa.decimal128(38, 0)),
+            pa.array(["0.001", None, "NaN", "-" + "7" * 24], pa.string()),
+            pa.array(["1.5", "20"], pa.string()),
+        ],
+    ),
+    "array": (pg_type("array", pg_type("int4")), [_LISTS, _LISTS.slice(3)]),
+    "date": (pg_type("date"), [pa.array([0, None, -(2**31)], pa.int32())]),
+    "timestamp": (pg_type("timestamp"), [pa.array([0, None, -(2**63), 2**63 - 1], pa.int64())]),
+    "interval": (pg_type("interval"), [pa.array([b"a" * 16, None], pa.binary(16))]),
+    "inet": (pg_type("inet"), [pa.array([b"ab", None], pa.binary())]),
+    "macaddr": (pg_type("macaddr"), [pa.array([b"abcdef", None], pa.binary(6))]),
+    "text": (pg_type("text"), [pa.array(["\u00e9", None, ""], pa.large_string())]),
+    "bytea": (pg_type("bytea"), [pa.array([b"\0", None, b""], pa.large_binary())]),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("start", [0, 1])
+def test_copy_rows_have_the_bytes_of_parameters(kind: str, start: int) -> None:
+    type_, columns = OTHERS[kind]
+    for whole in columns:
+        values = whole.slice(start)
+        one_by_one = scalar_parameters(field(values, type_))
+        expected = b"".join(struct.pack(">h", 1) + framed(value) for value in one_by_one)
+        assert bytes(copy_rows([values], [type_])) == expected
 
 
 def framed(value: bytes | None) -> bytes:
@@ -201,7 +245,12 @@ def test_copy_frame_is_the_documented_one() -> None:
 
 @pytest.mark.parametrize("width", [1, 1600])
 def test_wide_rows(width: int) -> None:
-    columns = [field(pa.array(np.arange(3), pa.int32()), pg_type("int4")) for _ in range(width)]
-    texts = [field(pa.array(["a", None, "c"]), pg_type("text"))]
-    rows = copy_rows(columns + texts)
+    columns = [pa.array(np.arange(3), pa.int32())] * width + [pa.array(["a", None, "c"])]
+    rows = copy_rows(columns, [pg_type("int4")] * width + [pg_type("text")])
     assert len(rows) == 3 * (2 + width * 8 + 4) + 2
+
+
+@pytest.mark.parametrize("width", [0, 10, 4 << 20])
+def test_rows_are_whole_whatever_their_size(width: int) -> None:
+    rows = copy_rows([pa.array(["x" * width] * 3)], [pg_type("text")])
+    assert bytes(rows) == (struct.pack(">hi", 1, width) + b"x" * width) * 3

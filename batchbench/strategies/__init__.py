@@ -23,7 +23,7 @@ from batchbench.drivers import Session
 from batchbench.errors import ConfigError
 from batchbench.limits import ParameterUse
 from batchbench.table import Column, PgType, Table, UniqueKey
-from batchbench.wire import CopyStream, Field, field
+from batchbench.wire import CopyStream, Field, copy_rows, field
 from batchbench.wire.rows import RowEncoder, RowStream
 
 # A parameter is a bytes object in a list: its header and the list's slot.
@@ -123,12 +123,13 @@ class Columns:
         kept = pa.array(np.delete(np.arange(self.row_count), places))
         return Columns([values.take(kept) for values in self.values], self.types)
 
-    def fields(self, offset: int = 0, row_count: int | None = None) -> list[Field]:
-        """Some rows, or all, as the wire has them."""
-        return [
-            field(values.slice(offset, row_count), type_)
-            for values, type_ in zip(self.values, self.types, strict=True)
-        ]
+    def fields(self) -> list[Field]:
+        """Each column as the wire has it."""
+        return [field(values, kind) for values, kind in zip(self.values, self.types, strict=True)]
+
+    def copy_rows(self, offset: int, row_count: int) -> bytes | memoryview:
+        """Some of the rows, as a COPY stream has them."""
+        return copy_rows([values.slice(offset, row_count) for values in self.values], self.types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class CopyStrategy:
 
 def copy_payload(columns: Columns) -> Payload:
     """A chunk as a COPY stream."""
-    stream = CopyStream(columns.fields, columns.row_count, columns.byte_count)
+    stream = CopyStream(columns.copy_rows, columns.row_count, columns.byte_count)
     return Payload(columns.row_count, stream=stream)
 
 

@@ -168,7 +168,7 @@ class ProbePlan(DirectOrStaged):
 
 def unsent(columns: Columns) -> CopyStream:
     """A chunk as a COPY stream of which nothing is encoded yet."""
-    return CopyStream(columns.fields, columns.row_count, columns.byte_count, begun=False)
+    return CopyStream(columns.copy_rows, columns.row_count, columns.byte_count, begun=False)
 
 
 async def copy_or_none(

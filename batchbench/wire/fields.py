@@ -93,6 +93,22 @@ def field(values: pa.Array, pg_type: PgType) -> Field:
     return _variable(values.cast(pa.large_binary()), nulls)
 
 
+def wire_array(values: pa.Array, pg_type: PgType) -> pa.Array:
+    """A canonical column as an Arrow array whose numbers, from the highest byte to the lowest, and
+    bytes are the wire's own.
+    """
+    if pg_type.kind == "oid":
+        return values.view(pa.int32())
+    if pg_type.kind == "jsonb":
+        return _jsonb_values(values)
+    if pg_type.kind not in ("array", "numeric"):
+        return values
+    found = field(values, pg_type)
+    if isinstance(found.values, np.ndarray):
+        return _as_binary(found.values, None if found.nulls is None else ~found.nulls)
+    return found.values if found.nulls is None else pc.if_else(found.nulls, None, found.values)
+
+
 def join_rows(columns: Iterable[Any], row_count: int) -> memoryview:
     """Lay columns of bytes side by side: row 0 of each, then row 1 of each, and so on.
 

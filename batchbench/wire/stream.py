@@ -7,28 +7,35 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import numpy as np
+import pyarrow as pa
+from pgpq import ArrowToPostgresBinaryEncoder
 
-from batchbench.wire.fields import Field, join_rows
+from batchbench.table import PgType
+from batchbench.wire.fields import wire_array
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 
 _PIECE_BYTES = 1 << 20
 
-Fields = Callable[[int, int], Sequence[Field]]
-"""(offset, row count) -> those rows, one field a column."""
+Rows = Callable[[int, int], bytes | memoryview]
+"""(offset, row count) -> those rows, see `copy_rows`."""
 
 
-def copy_rows(fields: Sequence[Field]) -> memoryview:
-    """The rows of a binary COPY stream, without its header and trailer."""
-    row_count = fields[0].row_count
-    pieces: list[Any] = [np.full(row_count, len(fields), ">i2")]
-    for column in fields:
-        pieces += column.pieces()
-    return join_rows(pieces, row_count)
+def copy_rows(columns: Sequence[pa.Array], types: Sequence[PgType]) -> bytes | memoryview:
+    """The rows of a binary COPY stream, without its header and trailer.
+
+    columns: in the canonical form of their types. pgpq writes them row by row in one pass over
+    memory, in less than half of the time that joining columns takes; its own ideas of what an Arrow
+    type becomes do not matter to `wire_array`'s types (tests/test_wire.py).
+    """
+    arrays = [wire_array(values, type_) for values, type_ in zip(columns, types, strict=True)]
+    batch = pa.RecordBatch.from_arrays(arrays, [str(place) for place in range(len(arrays))])
+    encoder = ArrowToPostgresBinaryEncoder(batch.schema)
+    encoder.write_header()
+    begin, end = encoder.write_batch(batch), memoryview(encoder.finish())[: -len(COPY_TRAILER)]
+    return begin + end if begin else end
 
 
 class CopyStream:
@@ -41,10 +48,8 @@ class CopyStream:
     byte_count: bytes of what was sent of it the last time.
     """
 
-    def __init__(
-        self, fields: Fields, row_count: int, value_bytes: int, *, begun: bool = True
-    ) -> None:
-        self._fields = fields
+    def __init__(self, rows: Rows, row_count: int, value_bytes: int, *, begun: bool = True) -> None:
+        self._rows = rows
         self._row_count = row_count
         self._value_bytes = max(value_bytes, row_count)
         self._piece_rows = max(1, _PIECE_BYTES * row_count // self._value_bytes)
@@ -82,6 +87,5 @@ class CopyStream:
         self.byte_count += len(COPY_TRAILER)
         yield COPY_TRAILER
 
-    def _piece(self, offset: int) -> memoryview:
-        row_count = min(self._piece_rows, self._row_count - offset)
-        return copy_rows(self._fields(offset, row_count))
+    def _piece(self, offset: int) -> bytes | memoryview:
+        return self._rows(offset, min(self._piece_rows, self._row_count - offset))
