@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from batchbench.config import Settings
-from examples.health_export import demo
+from batchbench.config import Settings, child_environment
+from examples.health_export import dashboard, demo
 from examples.health_export.payloads import payloads, tables
 from examples.health_export.sending import Sent
 from examples.health_export.service import create_app
+from tests.fixtures.faults import skip, until
 from tests.fixtures.loading import execute, query
 
 USER = "7f3c1e34-4a55-4ca6-9a35-1b6a5dd1a001"
@@ -141,3 +146,45 @@ async def test_the_demos_accounting_holds_and_can_fail(dsn18: str) -> None:
     demo.compare(accounts, dsn18, exposed)
     (fault,) = accounts.faults
     assert fault.startswith("public.workouts: rows")
+
+
+_KILLED = """
+import sys
+from examples.health_export import dashboard
+dashboard._until_ready = lambda *_: None  # nothing is there to be scraped
+with dashboard.open_prometheus("127.0.0.1:9"):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_prometheus_ends_with_a_demo_that_is_killed(tmp_path: Path) -> None:
+    if shutil.which("prometheus") is None:
+        skip(dashboard.NOT_INSTALLED)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED],
+        cwd=Path(demo.__file__).parents[2],
+        env=child_environment({"TMPDIR": str(tmp_path)}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert _working_below(tmp_path)
+        process.kill()
+        until("prometheus has ended", lambda: not _working_below(tmp_path))
+        until("its folder is gone", lambda: not any(tmp_path.iterdir()))
+
+
+def _working_below(folder: Path) -> list[str]:
+    """Processes whose working folder is below that one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            at = (process / "cwd").readlink()
+        except OSError:  # it has ended, or is not ours
+            continue
+        if at.is_relative_to(folder):
+            found.append(process.name)
+    return found

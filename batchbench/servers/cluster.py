@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from batchbench.errors import ConfigError, ServerError
 from batchbench.servers import watchdog
+from batchbench.servers.guard import Guard, start_guard
 from batchbench.servers.installation import (
     Account,
     Installation,
@@ -73,7 +74,7 @@ class Cluster:
     socket_dir: Path
     settings: dict[str, str]
     account: Account | None
-    _guard: subprocess.Popen[bytes] = field(repr=False)
+    _guard: Guard = field(repr=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -111,11 +112,11 @@ class Cluster:
         self._write_settings()
         with (self.data_dir / _LOG).open("ab") as log:
             self._process = self._spawn(log.fileno())
-        self._tell_guard(self._process.pid)
+        self._guard.tell(self._process.pid)
         deadline = time.monotonic() + limit_s
         while not self._ready():
             if self._process.poll() is not None:
-                self._tell_guard(0)
+                self._guard.tell(0)
                 raise ServerError(f"the embedded server did not start: {self._log_end()}")
             if time.monotonic() > deadline:
                 self.stop("immediate")
@@ -140,7 +141,7 @@ class Cluster:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        self._tell_guard(0)
+        self._guard.tell(0)
 
     def restart(self, mode: StopMode = "fast", settings: Mapping[str, str] | None = None) -> None:
         """Stop and start, with these settings besides the present ones."""
@@ -188,15 +189,6 @@ class Cluster:
         text = (self.data_dir / _LOG).read_text(encoding="utf-8", errors="replace")
         return " / ".join(text.strip().splitlines()[-5:]) or "its log is empty"
 
-    def _tell_guard(self, pid: int) -> None:
-        assert self._guard.stdin is not None
-        try:
-            self._guard.stdin.write(b"%d\n" % pid)
-            self._guard.stdin.flush()
-        except BrokenPipeError:
-            # Somebody killed the watchdog; the normal way of stopping still works without it.
-            return
-
 
 @contextmanager
 def open_cluster(
@@ -217,7 +209,7 @@ def open_cluster(
     account = server_account(kept if kept is not None and _is_there(kept) else None)
     home, socket_dir = _make_folders(account, temporary_in)
     folders = list(dict.fromkeys([home, socket_dir]))
-    guard = _start_guard(kept or home / "data", folders)
+    guard = start_guard(kept or home / "data", folders)
     try:
         bin_dir = reachable(installation, account, home)
         cluster = Cluster(
@@ -232,7 +224,7 @@ def open_cluster(
     finally:
         for folder in folders:
             watchdog.remove(folder)
-        _end_guard(guard)
+        guard.end()
 
 
 def _make_folders(account: Account | None, wanted: Path | None) -> tuple[Path, Path]:
@@ -264,23 +256,6 @@ def _make_folder(parents: list[Path], account: Account | None) -> Path:
         f"no temporary folder that {account.name if account else 'we'} can enter: tried "
         f"{', '.join(map(str, parents))}; set TMPDIR to one"
     )
-
-
-def _start_guard(data_dir: Path, folders: list[Path]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", watchdog.__file__, data_dir, *folders],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=server_environment(),
-    )
-
-
-def _end_guard(guard: subprocess.Popen[bytes]) -> None:
-    assert guard.stdin is not None
-    guard.stdin.close()
-    guard.wait(60)
 
 
 def _prepare(cluster: Cluster, *, kept: bool) -> None:

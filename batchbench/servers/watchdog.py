@@ -2,11 +2,12 @@
 
 Run as a script, by path, with the standard library only, so that it starts fast and stays small:
 
-    python -I -S watchdog.py DATA_DIR FOLDER...
+    python -I -S watchdog.py SIGNAL WORKING_DIR FOLDER...
 
 Standard input is the read end of a pipe that only the starting process holds open: it writes the
-postmaster's pid on a line whenever it starts one, 0 when it stopped it. The end of the input
-means that the process has ended, in whatever way; `kill -9` closes the pipe too.
+server's pid on a line whenever it starts one, 0 when it stopped it. The end of the input means that
+the process has ended, in whatever way; `kill -9` closes the pipe too. SIGNAL, a number, is what
+stops the server; it works in WORKING_DIR.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _STOP_LIMIT_S = 15.0
 _REMOVE_LIMIT_S = 15.0
 
 
-def runs_in(pid: int, data_dir: Path) -> bool:
-    """Whether the process lives and is the postmaster of `data_dir` (its working folder).
+def runs_in(pid: int, working_dir: Path) -> bool:
+    """Whether the process lives and works in the folder, as a postmaster does in its data.
 
     A pid may have been given to another process meanwhile. Where there is no /proc, any living
     process counts.
@@ -34,7 +35,7 @@ def runs_in(pid: int, data_dir: Path) -> bool:
     if Path("/proc/self/cwd").is_symlink():
         try:
             # A zombie has no working folder any more.
-            return Path(f"/proc/{pid}/cwd").readlink() == data_dir.resolve()
+            return Path(f"/proc/{pid}/cwd").readlink() == working_dir.resolve()
         except OSError:
             return False
     try:
@@ -66,13 +67,13 @@ def remove(folder: Path, limit_s: float = _REMOVE_LIMIT_S) -> bool:
     return wait_until(gone, limit_s)
 
 
-def stop_at_once(pid: int, data_dir: Path) -> None:
-    """Immediate shutdown; `kill -9` where that takes too long."""
-    for number in (signal.SIGQUIT, signal.SIGKILL):
-        if not runs_in(pid, data_dir):
+def stop(pid: int, working_dir: Path, first: int) -> None:
+    """Send the signal; `kill -9` where that takes too long."""
+    for number in (first, signal.SIGKILL):
+        if not runs_in(pid, working_dir):
             return
         os.kill(pid, number)
-        if wait_until(lambda: not runs_in(pid, data_dir), _STOP_LIMIT_S):
+        if wait_until(lambda: not runs_in(pid, working_dir), _STOP_LIMIT_S):
             return
 
 
@@ -81,14 +82,14 @@ def main(arguments: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
-    data_dir, *folders = map(Path, arguments)
+    first, working_dir = int(arguments[0]), Path(arguments[1])
     pid = 0
     for line in sys.stdin:
         pid = int(line)
     if pid:
-        stop_at_once(pid, data_dir)
-    for folder in folders:
-        remove(folder)
+        stop(pid, working_dir, first)
+    for folder in arguments[2:]:
+        remove(Path(folder))
 
 
 if __name__ == "__main__":

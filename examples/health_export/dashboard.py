@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 from batchbench.monitoring import DASHBOARD
+from batchbench.servers.guard import start_guard
 
 NOT_INSTALLED = "no prometheus in PATH: apt-get install prometheus"
 _READY_LIMIT_S = 20.0
@@ -55,7 +57,8 @@ class Prometheus:
 
 @contextmanager
 def open_prometheus(target: str, scrape_ms: int = 500) -> Iterator[Prometheus]:
-    """Scrape http://TARGET/metrics for as long as the context lasts; nothing of it stays.
+    """Scrape http://TARGET/metrics for as long as the context lasts; nothing of it stays, however
+    this process ends.
 
     target: host:port. Raises FileNotFoundError where Prometheus is not installed.
     """
@@ -70,6 +73,7 @@ def open_prometheus(target: str, scrape_ms: int = 500) -> Iterator[Prometheus]:
             "scrape_configs:\n"
             f"  - {{job_name: batchbench, static_configs: [{{targets: ['{target}']}}]}}\n"
         )
+        guard = start_guard(Path(folder), [Path(folder)], signal.SIGTERM)
         process = subprocess.Popen(
             [
                 program,
@@ -81,6 +85,7 @@ def open_prometheus(target: str, scrape_ms: int = 500) -> Iterator[Prometheus]:
             cwd=folder,
             stdin=subprocess.DEVNULL,
         )
+        guard.tell(process.pid)
         try:
             prometheus = Prometheus(f"http://127.0.0.1:{port}")
             _until_ready(prometheus, process)
@@ -88,6 +93,7 @@ def open_prometheus(target: str, scrape_ms: int = 500) -> Iterator[Prometheus]:
         finally:
             process.terminate()
             process.wait(10)
+            guard.end()
 
 
 def _free_port() -> int:
