@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
+import psycopg
 import pyarrow as pa
 import pytest
 
 from batchbench.config import Settings, load_settings
-from batchbench.drivers import Pooler, Session, Statement, connect
+from batchbench.drivers import Pooler, Session, Statement, connect, read_table
 from batchbench.engine import LoadOptions, load
 from batchbench.engine.fate import Backend, fence
 from batchbench.engine.pacing import PaceLimits
 from batchbench.errors import ConfigError, WriteError
 from batchbench.events import ChunkWritten
+from batchbench.harness.scratch import Scratch
+from batchbench.harness.verify import write_reference
 from batchbench.sources import open_source
 from batchbench.strategies import OnConflict
 from batchbench.table import parse_table_name
@@ -67,6 +70,29 @@ async def test_something_would_be_left_behind(
     (found,) = left_behind(pgbouncer, 1)
     assert found[place] > CLEAN[place]
     assert found[3] == "error"
+
+
+@both
+async def test_a_sweeps_own_sessions_leave_no_setting(pgbouncer: PgBouncer, driver: str) -> None:
+    """Other clients go on in the zone, hear the notices and wait for locks as is theirs."""
+
+    def settings() -> list[object]:
+        names = ("timezone", "client_min_messages", "lock_timeout")
+        with psycopg.connect(pgbouncer.dsn) as client:
+            return [client.execute(f"SHOW {name}".encode()).fetchone() for name in names]
+
+    execute(pgbouncer.direct_dsn, "CREATE TABLE t (id int4 PRIMARY KEY, at timestamptz)")
+    before = settings()
+    session = await connect(driver, pgbouncer.dsn)
+    table = await read_table(session, parse_table_name("t"))
+    rows = pa.table({"id": [1], "at": ["2026-01-01 00:00"]})
+    await write_reference(pgbouncer.dsn, table, table, rows, "Asia/Tokyo")
+    assert query(pgbouncer.direct_dsn, "SELECT at = '2026-01-01 00:00+09' FROM t") == [(True,)]
+    for scratch in (Scratch("mine"), Scratch("public", "t")):
+        await scratch.drop(session)
+        assert settings() == before
+    assert query(pgbouncer.direct_dsn, "SELECT to_regclass('t')") == [(None,)]
+    await session.close()
 
 
 @pytest.mark.parametrize("changes", [{}, {"transaction": 2}, {"dedup": "last"}])

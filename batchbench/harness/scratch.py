@@ -88,14 +88,13 @@ class Scratch:
 
     async def drop(self, session: Session) -> None:
         """Drop all that is ours, where it exists."""
-        await session.run("SET lock_timeout = '10s'")
         if not self.prefix:
-            await session.run(f"DROP SCHEMA IF EXISTS {quote(self.schema)} CASCADE")
+            await session.run(_DROP_SQL.format(f"SCHEMA IF EXISTS {quote(self.schema)}"))
             return
         for kind, letters in (("TABLE", "rp"), ("SEQUENCE", "S")):  # defaults hold on to sequences
             for (name,) in await session.fetch(_OURS_SQL, self.schema, self.prefix, letters):
                 ours = TableName(str(name), self.schema)
-                await session.run(f"DROP {kind} IF EXISTS {ours.sql} CASCADE")
+                await session.run(_DROP_SQL.format(f"{kind} IF EXISTS {ours.sql}"))
 
     async def copy(self, session: Session, subject: Subject) -> ScratchTable:
         """Make the copy that trials load into.
@@ -125,6 +124,8 @@ class Scratch:
         return ScratchTable(await read_table(session, name), await _remarks(session, original))
 
 
+# One message, so one transaction: the limit must not stay for a pooler's other clients.
+_DROP_SQL = "SET LOCAL lock_timeout = '10s'; DROP {} CASCADE"
 _OURS_SQL = """
 SELECT relname::text FROM pg_catalog.pg_class c
 WHERE relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1::text)

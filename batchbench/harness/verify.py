@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 from psycopg.types.json import Json
 
-from batchbench.drivers import SESSION_SQL, Session
+from batchbench.drivers import SESSION_SETTINGS, Session
 from batchbench.drivers.address import without_secrets
 from batchbench.drivers.translate import write_error
 from batchbench.errors import InputError, ServerError
@@ -25,6 +25,10 @@ from batchbench.table import Column, Table, TableName, quote
 
 _CONNECT_TIMEOUT_S = 15
 _PIECE_ROWS = 4_096
+# Gone with the transaction: through a pooler the connection is another client's afterwards.
+_SETTINGS_SQL = (
+    "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,9 @@ async def write_reference(
     columns = [original.column(name) for name in rows.schema.names]
     adapts = [_adapter(column) for column in columns]
     names = ", ".join(quote(column.name) for column in columns)
-    async with _connected(dsn, original) as connection:
-        await connection.execute(SESSION_SQL)
-        await connection.execute("SELECT set_config('timezone', %s, false)", [timezone])
+    settings = {**SESSION_SETTINGS, "timezone": timezone}
+    async with _connected(dsn, original) as connection, connection.transaction():
+        await connection.execute(_SETTINGS_SQL, [list(settings), list(settings.values())])
         copying = f"COPY {scratch.sql} ({names}) FROM STDIN"
         async with connection.cursor() as cursor, cursor.copy(copying.encode()) as copy:
             for piece in rows.to_batches(max_chunksize=_PIECE_ROWS):
