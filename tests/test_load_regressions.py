@@ -6,10 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import asyncpg
 import pyarrow as pa
 import pytest
 
 from batchbench.engine import LoadError, load
+from batchbench.engine.pacing import PaceLimits
 from batchbench.errors import ConfigError
 from batchbench.events import Event, LoadStarted
 from batchbench.sources import open_source
@@ -159,3 +161,35 @@ async def test_all_of_100_percent_may_be_rejects(dsn18: str, tmp_path: Path) -> 
     rows = pa.table({"id": ["x", "y"], "note": ["a", "b"]})
     result = await load_rows(dsn18, rows, max_rejects=1.0, dead_letter=tmp_path / "bad.ndjson")
     assert result.total.rejected == 2
+
+
+async def test_a_load_that_is_refused_does_not_run_on_in_the_ledger(
+    dsn18: str, tmp_path: Path
+) -> None:
+    """A limit that cannot be kept; then a resume without the dead letter of the first start."""
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    states = "SELECT state FROM batchbench.loads"
+    limited = PaceLimits(max_replica_lag_mb=1)
+    pool = await asyncpg.create_pool(dsn18, min_size=1, max_size=1)
+    with pytest.raises(ConfigError, match="need a connection beside"):
+        await load(
+            open_source(numbered(10)),
+            {None: TableName("t")},
+            options=options(pace=limited, parallelism=1),
+            connection=pool,
+        )
+    await pool.close()
+    assert query(dsn18, states) == []
+
+    path = tmp_path / "x.csv"
+    path.write_text("id,note\n1,a\nx,b\n2,c\n")
+    first = await load_rows(dsn18, path, dead_letter=tmp_path / "dead.ndjson")
+    with pytest.raises(ConfigError, match="name its dead letter"):
+        await load(
+            open_source(path),
+            {None: TableName("t")},
+            dsn18,
+            options(dead_letter=tmp_path / "other.ndjson"),
+            resume=first.load_id,
+        )
+    assert query(dsn18, states) == [("stopped",)]

@@ -298,4 +298,7 @@ async def test_a_limit_of_locks_cannot_be_kept(pgbouncer: PgBouncer, driver: str
     pace = PaceLimits(pause_when_locks_wait=True)
     with pytest.raises(ConfigError, match="cannot be kept through a pooler"):
         await load_rows(pgbouncer.dsn, numbered(10), driver=driver, pace=pace)
+    with pytest.raises(ConfigError, match="cannot be kept through a pooler"):
+        await Writer(pgbouncer.dsn, "t", options(driver=driver, pace=pace)).open()
     assert query(pgbouncer.direct_dsn, "SELECT count(*) FROM t") == [(0,)]
+    assert query(pgbouncer.direct_dsn, "SELECT state FROM batchbench.loads") == []

@@ -258,6 +258,17 @@ async def test_a_full_writer_waits_or_refuses(dsn18: str) -> None:
     assert query(dsn18, "SELECT count(*) FROM t") == [(6,)]
 
 
+@drivers
+async def test_a_closed_writer_is_done_in_the_ledger(dsn18: str, driver: str) -> None:
+    """What is "running" there without a process was killed."""
+    execute(dsn18, TABLE)
+    states = "SELECT state, ended_at IS NULL FROM batchbench.loads"
+    async with Writer(dsn18, "t", options(driver=driver, parallelism=2)) as writer:
+        await (await writer.add([row(1)]))
+        assert query(dsn18, states) == [("running", True)]
+    assert query(dsn18, states) == [("done", False)]
+
+
 async def test_what_cannot_work_is_refused(dsn18: str) -> None:
     execute(dsn18, TABLE)
     with pytest.raises(ConfigError, match="commits each chunk"):

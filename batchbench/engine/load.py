@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from batchbench.accounting import LoadResult
@@ -20,7 +21,7 @@ from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
 from batchbench.engine.run import Run, Spans
 from batchbench.engine.shapes import merged
 from batchbench.engine.surroundings import Surroundings
-from batchbench.errors import ConfigError, TableError
+from batchbench.errors import BatchbenchError, ConfigError, TableError, WriteError
 from batchbench.events import Event, Listener
 from batchbench.ledger import Ledger, Part
 from batchbench.preflight import sequence_notices, sequences_left, table_notices
@@ -157,26 +158,23 @@ async def _prepare(
     dead_letter = DeadLetter(path, load_id)
     accounts = Accounts(result, options, dead_letter, emit)
     parts: list[Part] = []
-    epoch = 0
-    if ledger is not None:
-        fingerprint = source.fingerprint()
-        if resume is not None and not fingerprint:
-            raise ConfigError(f"{source.name} cannot be read again, so no load of it can resume")
-        if resume is None:
-            epoch = await ledger.enter_load(session, load_id, fingerprint)
-        else:
-            epoch = await ledger.take_over(session, load_id, fingerprint)
-            parts = await ledger.parts(session, load_id)
-        for table_plan in plan.tables.values():
-            if table_plan.once is not None:
-                await session.run(create_keys_sql(table_plan.once, table_plan.table))
-        accounts.committed(parts)
-    if resume is not None:
-        for table, row_count in dead_letter.read_known().items():
-            result.counts(table).rejected += row_count
-            accounts.settled(table, "rejected", row_count)
-        _check_dead_letter(parts, result, dead_letter)
     backends: dict[object, str] = {}
+    # Before the ledger: what it refuses was never begun.
+    gate = await open_gate(connector, options, emit, backends)
+    try:
+        epoch = await _enter(session, source, ledger, load_id, resume)
+        async with _stopped_where_refused(session, ledger, load_id):
+            if ledger is not None and resume is not None:
+                parts = await ledger.parts(session, load_id)
+            for table_plan in plan.tables.values():
+                if table_plan.once is not None:
+                    await session.run(create_keys_sql(table_plan.once, table_plan.table))
+            accounts.committed(parts)
+            if resume is not None:
+                _take_up(parts, accounts, dead_letter)
+    except BaseException:
+        await gate.close()
+        raise
     surroundings = Surroundings(
         plan=plan,
         connector=connector,
@@ -185,7 +183,7 @@ async def _prepare(
         emit=emit,
         ledger=ledger,
         epoch=epoch,
-        gate=await open_gate(connector, options, emit, backends),
+        gate=gate,
         backends=backends,
     )
     return Run(source, surroundings, session, dead_letter, _covered(parts, dead_letter))
@@ -215,8 +213,42 @@ async def choose_ledger(
     return ledger, plan.noting(made)
 
 
-def _check_dead_letter(parts: list[Part], result: LoadResult, dead_letter: DeadLetter) -> None:
-    """The ledger's spans hold rejected rows too, which only the dead letter names."""
+async def _enter(
+    session: Session, source: Source, ledger: Ledger | None, load_id: str, resume: str | None
+) -> int:
+    """Enter the load into the ledger, or take an earlier one over; its epoch, 0 without ledger."""
+    if ledger is None:
+        return 0
+    fingerprint = source.fingerprint()
+    if resume is None:
+        return await ledger.enter_load(session, load_id, fingerprint)
+    if not fingerprint:
+        raise ConfigError(f"{source.name} cannot be read again, so no load of it can resume")
+    return await ledger.take_over(session, load_id, fingerprint)
+
+
+@asynccontextmanager
+async def _stopped_where_refused(
+    session: Session, ledger: Ledger | None, load_id: str
+) -> AsyncGenerator[None, None]:
+    """A load that is entered and then refused does not run on in the ledger."""
+    try:
+        yield
+    except BatchbenchError:
+        if ledger is not None:
+            with suppress(WriteError):  # the first error says what is wrong
+                await ledger.close_load(session, load_id, "stopped")
+        raise
+
+
+def _take_up(parts: list[Part], accounts: Accounts, dead_letter: DeadLetter) -> None:
+    """Count what an earlier start rejected. The ledger's spans hold those rows too, which only the
+    dead letter names. Raises ConfigError where it does not, InputError where it cannot be read.
+    """
+    result = accounts.result
+    for name, row_count in dead_letter.read_known().items():
+        result.counts(name).rejected += row_count
+        accounts.settled(name, "rejected", row_count)
     for table, counts in result.tables.items():
         covered = sum(
             location.row_count for p in parts if p.table == table for location in p.locations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from batchbench.engine.orphans import Orphans
 from batchbench.engine.plan import LoadOptions, LoadPlan, ShapePlan
 from batchbench.engine.surroundings import Surroundings
 from batchbench.engine.writing import ChunkWriter
-from batchbench.errors import BatchbenchError, ConfigError
+from batchbench.errors import BatchbenchError, ConfigError, WriteError
 from batchbench.events import Event, Listener, LoadEnded, LoadStarted
 from batchbench.memory import Budget
 from batchbench.strategies import OnConflict
@@ -109,6 +110,7 @@ class Writer:
         self._timers: dict[Forms, asyncio.TimerHandle] = {}
         self._state: Literal["new", "open", "closed"] = "new"
         self._next_row = 1
+        self._at_work = 0
         self._connector: Connector
         self._s: Surroundings
         self._accounts: TicketAccounts
@@ -149,6 +151,7 @@ class Writer:
         writers = self._options.writers
         self._emit(LoadStarted(self._s.load_id, self._options.driver_name, writers))
         self._tasks = [asyncio.create_task(self._make_chunks())]
+        self._at_work = writers
         for number in range(writers):
             first = session if number == 0 else None
             self._tasks.append(asyncio.create_task(self._write(first)))
@@ -159,9 +162,15 @@ class Writer:
         plan = LoadPlan(options, {name: self._tables.plans[name] for name in self._tables.plans})
         ledger, plan = await choose_ledger(session, options, plan, None)
         load_id = uuid.uuid4().hex[:12]
-        epoch = await ledger.enter_load(session, load_id, "") if ledger is not None else 0
-        self._accounts = TicketAccounts(LoadResult(load_id), options, self._emit)
         backends: dict[object, str] = {}
+        # Before the ledger: what it refuses was never begun.
+        gate = await open_gate(self._connector, options, self._emit, backends)
+        try:
+            epoch = await ledger.enter_load(session, load_id, "") if ledger is not None else 0
+        except BaseException:
+            await gate.close()
+            raise
+        self._accounts = TicketAccounts(LoadResult(load_id), options, self._emit)
         self._s = Surroundings(
             plan=plan,
             connector=self._connector,
@@ -170,7 +179,7 @@ class Writer:
             emit=self._emit,
             ledger=ledger,
             epoch=epoch,
-            gate=await open_gate(self._connector, options, self._emit, backends),
+            gate=gate,
             backends=backends,
             orphans=Orphans(waits=False),
         )
@@ -372,8 +381,19 @@ class Writer:
                 elif failure is not None:  # what is open is rolled back; the next starts anew
                     await writer.close()
                     writer = ChunkWriter(self._s, None)
+            await self._enter_end(writer)
         finally:
             await writer.close()
+
+    async def _enter_end(self, writer: ChunkWriter) -> None:
+        """The last of the writers tells the ledger, which then does not take this for killed."""
+        self._at_work -= 1
+        ledger, session = self._s.ledger, writer.idle_session
+        if self._at_work or ledger is None or session is None:
+            return
+        entering = ledger.close_load(session, self._s.load_id, "done")
+        with contextlib.suppress(WriteError):  # every row is settled without it
+            await within(session, self._options.wait_limit_s, entering)
 
     async def _write_one(self, writer: ChunkWriter, flush: Flush) -> BaseException | None:
         failure: BaseException | None = None
