@@ -11,9 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from batchbench.accounting import LoadResult
 from batchbench.config import Settings
-from batchbench.engine import LoadOptions
+from batchbench.engine import LoadOptions, lanes
+from batchbench.engine.writing import ChunkWriter
 from batchbench.errors import ConfigError, InputError, TableError
+from batchbench.events import LoadEnded
+from batchbench.strategies import OnConflict
 from batchbench.writer import (
     FlushLimits,
     Outcome,
@@ -21,6 +25,7 @@ from batchbench.writer import (
     Writer,
     WriterClosedError,
     WriterFullError,
+    parts,
 )
 from tests.fixtures.loading import execute, query
 
@@ -267,6 +272,45 @@ async def test_a_closed_writer_is_done_in_the_ledger(dsn18: str, driver: str) ->
         await (await writer.add([row(1)]))
         assert query(dsn18, states) == [("running", True)]
     assert query(dsn18, states) == [("done", False)]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("a value")])
+@pytest.mark.parametrize(
+    "where", [(parts, "_chunk_of"), (lanes, "_distinct"), (ChunkWriter, "write_together")]
+)
+async def test_a_fault_of_ours_settles_its_tickets_at_once(
+    dsn18: str, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], error: Exception
+) -> None:
+    """While chunks are made, and while they are written; rows that come later are written."""
+    execute(dsn18, TABLE)
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    ended: list[LoadResult] = []
+    how = options(parallelism=2, on_conflict=OnConflict.UPDATE)
+    writer = Writer(
+        dsn18,
+        "t",
+        how,
+        limits=FlushLimits(max_wait_ms=1),
+        on_event=lambda event: ended.append(event.result) if isinstance(event, LoadEnded) else None,
+    )
+    async with writer:
+        for first in (1, 11, 21):  # more often than there are writers
+            with monkeypatch.context() as patched:
+                patched.setattr(*where, fail)
+                failing = await writer.add([row(first), row(first + 1)])
+                await asyncio.wait_for(failing.wait(), 10)
+                with pytest.raises(UnwrittenError) as caught:
+                    await failing
+            assert caught.value.cause.__cause__ is error
+            assert "a value" not in str(caught.value)
+            assert (caught.value.outcome.committed, caught.value.outcome.unwritten) == (0, 2)
+        assert states(await (await writer.add([row(1)]))) == (1, [], [])
+    total = ended[0].total
+    assert (total.read, total.committed, total.unwritten) == (7, 1, 6)
+    assert query(dsn18, "SELECT count(*) FROM t") == [(1,)]
 
 
 async def test_what_cannot_work_is_refused(dsn18: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchbench.engine.accounts import Span
 from batchbench.engine.plan import ShapePlan
-from batchbench.errors import Failure, WriteError
+from batchbench.errors import BatchbenchError, Failure, WriteError
 
 _SYNTAX_ERROR = "42601"
 _INTERNAL_ERROR = "XX000"
@@ -38,3 +38,19 @@ def _may_be_of_a_value(error: WriteError, shape: ShapePlan, *, looked: bool) -> 
         return not all(pg_type.sql.startswith('"pg_catalog".') for pg_type in by_input)
     stale = error.failure is Failure.STALE and looked
     return bool(by_input) and (stale or error.sqlstate == _SYNTAX_ERROR)
+
+
+def failure_to_say(error: Exception) -> BatchbenchError:
+    """The same where it is ours to raise; else what should never have happened, so that work still
+    ends with its accounts. Its own text is not said: it may hold a row's values.
+    """
+    if isinstance(error, BatchbenchError):
+        return error
+    failure = BatchbenchError(
+        "no memory was left: lower BATCH_MEMORY_LIMIT_MB or the chunk size"
+        if isinstance(error, MemoryError)
+        else f"an unexpected {type(error).__name__} stopped the writing: this is a bug of"
+        " batchbench, please report it"
+    )
+    failure.__cause__ = error
+    return failure

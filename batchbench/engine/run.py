@@ -13,6 +13,7 @@ from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, ahead, within
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.fate import look
+from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.occupancy import Occupancy
 from batchbench.engine.sizes import Sizes
@@ -43,16 +44,6 @@ class LoadError(BatchbenchError):
         )
         self.cause = cause
         self.result = result
-
-
-def _fault(error: Exception) -> BatchbenchError:
-    """What should never have happened, said so that the load still ends with its accounts."""
-    failure = BatchbenchError(
-        f"an unexpected {type(error).__name__} stopped the load: this is a bug of batchbench,"
-        " please report it"
-    )
-    failure.__cause__ = error
-    return failure
 
 
 @dataclass(slots=True)
@@ -199,9 +190,8 @@ class Run:
                 await self._budget.acquire(chunk.held_bytes)
                 await self._queue.put(_Held(chunk, chunk.held_bytes, number))
         except Exception as error:  # noqa: BLE001 - the same as in _write
-            failure = error if isinstance(error, BatchbenchError) else _fault(error)
             # What was read before the failure is good: the writers go on to the end of it.
-            self._failure = self._failure or failure
+            self._failure = self._failure or failure_to_say(error)
         for _ in self._writers:
             await self._queue.put(None)
 
@@ -228,10 +218,8 @@ class Run:
         """Take a step; where it fails, stop. Then give back what the writer no longer keeps."""
         try:
             await step
-        except BatchbenchError as error:
-            self.stop(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours still owes its accounts
-            self.stop(_fault(error))
+            self.stop(failure_to_say(error))
         kept_bytes = self._kept_bytes.pop(writer, 0) + byte_count
         if writer.keeps_rows and not self._stopping:
             self._kept_bytes[writer], kept_bytes = kept_bytes, 0

@@ -13,7 +13,7 @@ from batchbench.batch import Location
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.content import ColumnContent
 from batchbench.engine.plan import ShapePlan
-from batchbench.writer.tickets import Share, Ticket
+from batchbench.writer.tickets import Share, Ticket, TicketAccounts
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,6 +127,14 @@ def flush_of(pending: Pending, source: str, first_row: int, tables: Sequence[str
             shares.append(owned)
             first_row += chunk.row_count
     return Flush(tuple(chunks), tuple(shares), pending.byte_count, pending.number)
+
+
+def give_up(pending: Pending, accounts: TicketAccounts, cause: BaseException) -> None:
+    """Nobody will write these rows: tell their tickets."""
+    for part in pending.parts:
+        lost = sum(part.ticket.fail(row, cause, unknown=False) for row in part.rows)
+        accounts.unwritten(str(part.shape.table.name), lost)
+        part.ticket.settle(len(part.rows))
 
 
 def _in_chunks(parts: Iterable[Part]) -> Iterator[list[Part]]:

@@ -16,6 +16,7 @@ from batchbench.drivers import Session, within
 from batchbench.drivers.connector import Connector, connector_for
 from batchbench.drivers.lending import LentPool
 from batchbench.engine.gate import open_gate
+from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.lent import on_their_terms
 from batchbench.engine.load import choose_ledger
@@ -29,7 +30,7 @@ from batchbench.events import Event, Listener, LoadEnded, LoadStarted
 from batchbench.memory import Budget
 from batchbench.strategies import OnConflict
 from batchbench.table import TableName
-from batchbench.writer.parts import Flush, Form, Forms, Part, Pending, flush_of
+from batchbench.writer.parts import Flush, Form, Forms, Part, Pending, flush_of, give_up
 from batchbench.writer.tables import Handed, Tables, all_or_none
 from batchbench.writer.tickets import AtomicError, PayloadTicket, Ticket, TicketAccounts
 
@@ -358,18 +359,28 @@ class Writer:
 
     async def _make_chunks(self) -> None:
         """Encode what is due, in order; chunks wait for earlier ones that may share a key."""
-        tables = list(self._tables.plans)
         while (pending := await self._due.get()) is not None:
-            making = asyncio.to_thread(flush_of, pending, _SOURCE, self._next_row, tables)
-            self._next_row += pending.rows.total()
-            flush = await making
-            for shares in flush.shares:
-                self._accounts.shares.add(shares)
-            if self._options.writers > 1:  # one alone keeps the order anyway
-                await self._lanes.enter(*flush.chunks)
-            await self._work.put(flush)
+            try:
+                flush = await self._made(pending)
+            except Exception as error:  # noqa: BLE001 - a fault of ours still owes its accounts
+                give_up(pending, self._accounts, failure_to_say(error))
+                self._occupancy.taken(pending.number)
+                await self._budget.release(pending.byte_count)
+                self._occupancy.done()
+            else:
+                await self._work.put(flush)
         for _ in range(self._options.writers):
             await self._work.put(None)
+
+    async def _made(self, pending: Pending) -> Flush:
+        first_row, tables = self._next_row, list(self._tables.plans)
+        self._next_row += pending.rows.total()
+        flush = await asyncio.to_thread(flush_of, pending, _SOURCE, first_row, tables)
+        if self._options.writers > 1:  # one alone keeps the order anyway
+            await self._lanes.enter(*flush.chunks)
+        for shares in flush.shares:
+            self._accounts.shares.add(shares)
+        return flush
 
     async def _write(self, session: Session | None) -> None:
         writer = ChunkWriter(self._s, session)
@@ -401,9 +412,9 @@ class Writer:
         try:
             async with self._s.gate.turn(flush.row_count, flush.byte_count):
                 await writer.write_together(flush.chunks)
-        except BatchbenchError as error:
-            failure = error
-        except BaseException as error:  # cancelled by `close`, or a fault of ours
+        except Exception as error:  # noqa: BLE001 - the same as in _make_chunks
+            failure = failure_to_say(error)
+        except BaseException as error:  # cancelled by `close`
             failure = error
             raise
         finally:
