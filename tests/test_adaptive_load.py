@@ -139,6 +139,16 @@ async def test_rows_that_are_rejected_do_not_end_the_search(dsn18: str) -> None:
     assert len(set(written(events))) > 1
 
 
+async def test_a_size_adapts_though_the_server_refuses_rows(dsn18: str) -> None:
+    """2 % of them, so every chunk is written in pieces."""
+    execute(dsn18, "CREATE TABLE t (id int4 CHECK (id % 50 <> 7), note text)")
+    events: list[Event] = []
+    result = await load_auto(dsn18, numbered(10_000), events, parallelism=1)
+    assert (result.total.committed, result.total.rejected) == (9_800, 200)
+    tried = {event.chunk_rows for event in events if isinstance(event, ChunkWritten)}
+    assert len(tried) > 1
+
+
 async def test_rows_that_leave_columns_out_adapt_with_the_others(
     dsn18: str, tmp_path: Path
 ) -> None:
@@ -245,11 +255,22 @@ def test_waits_count_and_a_commit_is_shared() -> None:
     assert times.seconds == 2.0
     times.take(16.0, 17.0, 17.0, 3)
     assert times.seconds == 2.0
-    times.disturbed = True
+    times.failed(by_row=False)
     times.take(17.0, 30.0, 30.0, 3)
     assert times.seconds is None
     times.take(30.0, 31.0, 31.0, float("inf"))
     assert times.seconds == 1.0
+
+
+def test_refused_rows_count_where_they_are_usual() -> None:
+    """One such chunk alone says nothing of its size; a failure beside them never does."""
+    times, seen = ChunkTimes(), []
+    for number, failures in enumerate(["", "row", "row", "row other", "row", "", "row"]):
+        for failure in failures.split():
+            times.failed(by_row=failure == "row")
+        times.take(number, number + 1.0, number + 1.0, float("inf"))
+        seen.append(times.seconds)
+    assert seen == [1.0, None, 1.0, None, 1.0, 1.0, None]
 
 
 async def test_a_retried_chunk_is_no_measure(dsn18: str) -> None:

@@ -310,8 +310,8 @@ class ChunkWriter:
         self, error: WriteError, todo: deque[Span], *, last_chance: bool = False
     ) -> None:
         """Get ready to go on with `todo`, whose first span failed, or raise."""
-        self.times.disturbed = True
         failure = self._failure(error, todo)
+        self.times.failed(by_row=failure is Failure.ROW)
         if todo:
             error.add_place(str(todo[0].locations[0]))
         lost: list[Span] = []
