@@ -17,7 +17,16 @@ import pytest
 
 from batchbench.engine import load
 from batchbench.errors import InputError
-from batchbench.sources import json_array, ndjson, open_source
+from batchbench.profile import PROFILES
+from batchbench.sources import (
+    HealthOptions,
+    SourceOptions,
+    half_pairs,
+    json_array,
+    ndjson,
+    open_source,
+    open_sources,
+)
 from batchbench.sources import rows as row_sources
 from batchbench.table import TableName
 from tests.fixtures.loading import COMBINATIONS, execute, load_rows, options, query
@@ -257,8 +266,90 @@ async def test_half_a_surrogate_pair_costs_its_own_row_only(
     assert record["row"] == {"id": 2, "v": "half \\ud800"}
 
 
+async def test_half_a_surrogate_pair_in_a_health_payload_costs_its_own_row_only(
+    dsn18: str, tmp_path: Path
+) -> None:
+    """Of a flat record, of an export's sample; a type that is no text is counted as any other."""
+    profile = PROFILES["heart_rate"]
+    execute(dsn18, profile.create_sql(TableName("t")))
+    user = "11111111-2222-4333-8444-555555555555"
+    at = "2025-09-09 05:06:0{} +0000"
+    flat = [
+        {
+            "type": "HeartRate",
+            "recorded_at": at.format(0),
+            "heart_rate": 60,
+            "context": "\ud83d\ude00",
+        },
+        {"type": "HeartRate", "recorded_at": at.format(1), "heart_rate": 61, "context": "\ud83d!"},
+        {"type": "\ud83d"},
+    ]
+    samples = [
+        {"date": at.format(2), "Avg": 62, "source": "\udead"},
+        {"date": at.format(3), "Avg": 63},
+    ]
+    metrics = [*flat, {"name": "heart_rate", "units": "count/min", "data": samples}]
+    dead_letter = tmp_path / "rejects.ndjson"
+    result = await load(
+        open_source(
+            io.BytesIO(json.dumps({"data": {"metrics": metrics}}).encode()),
+            health=HealthOptions({"heart_rate": profile.arrow_schema}, user),
+        ),
+        {"heart_rate": TableName("t")},
+        dsn18,
+        options(dead_letter=dead_letter),
+    )
+    assert result.tables["public.t"].committed == 2
+    assert query(dsn18, "SELECT heart_rate, context FROM t ORDER BY 1") == [(60, "😀"), (63, None)]
+    records = [json.loads(line) for line in dead_letter.read_text().splitlines()]
+    assert [(record["sqlstate"], record["column"]) for record in records] == [
+        ("22021", "context"),
+        ("22021", "source_device"),
+    ]
+    assert result.tables["?"].not_loaded == 1
+
+
+@pytest.mark.parametrize(("name", "empty"), [("a.ndjson", "{}\n{}\n"), ("a.json", "[{}, {}]")])
+@pytest.mark.parametrize("missing", ["null", "default", "error"])
+def test_objects_without_any_key_are_refused_not_lost(
+    tmp_path: Path, name: str, empty: str, missing: Any
+) -> None:
+    """A batch without columns has no rows: before a file with columns they vanished."""
+    (tmp_path / name).write_text(empty)
+    (tmp_path / "b.ndjson").write_text('{"id": 1}\n')
+    files = [tmp_path / name, tmp_path / "b.ndjson"]
+    source = open_sources(files, options=SourceOptions(missing=missing))
+    with pytest.raises(InputError, match="no object has a key"):
+        source.schema()
+    with pytest.raises(InputError, match="no object has a key"):
+        list(source.batches(100, BIG))
+
+
+def test_objects_without_any_key_are_rows_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_text("{}\n" * 9 + '{"id": 1}\n' + "{}\n" * 400_000)
+    batches = open_source(tmp_path / "a.ndjson").batches(1_000_000, BIG)
+    assert sum(batch.row_count for batch in batches) == 400_010
+
+
+def test_a_first_file_with_a_header_only_brings_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("note,id\n")
+    (tmp_path / "b.csv").write_text("id,note\n1,x\n")
+    source = open_sources([tmp_path / "a.csv", tmp_path / "b.csv"])
+    schema = source.schema()
+    assert schema is not None
+    assert schema.names == ["note", "id"]
+    (batch,) = source.batches(10, BIG)
+    assert batch.columns.to_pylist() == [{"id": "1", "note": "x"}]
+
+
+def test_a_frame_without_columns_is_refused() -> None:
+    with pytest.raises(InputError, match="has 3 rows and no column"):
+        open_source(pd.DataFrame(index=range(3)))
+
+
 def test_an_escape_cut_in_two_by_a_block_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_array, "BLOCK_BYTES", 256)  # read on in single bytes
+    monkeypatch.setattr(json_array, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(half_pairs, "_MORE_BYTES", 1)
     text = "[" + ",".join('{"v":"%s\\ud83d\\ude00\\\\ud800"}' % ("x" * n) for n in range(60)) + "]"
     rows = next(open_source(io.BytesIO(text.encode())).batches(100, BIG)).columns["v"].to_pylist()
     assert rows == ["x" * n + "😀\\ud800" for n in range(60)]

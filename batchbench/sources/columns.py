@@ -52,13 +52,16 @@ def batch_of_dicts(
     source: str,
     *,
     tells_absent: bool = False,
+    mapped: bool = False,
 ) -> pa.RecordBatch:
     """Make a record batch of dicts; a missing key is null.
 
     known: columns of earlier batches; all are in the result, first, with nulls where no row has
         them, and of the known type where that loses nothing.
     tells_absent: whether the column ABSENT says which keys the rows have not.
-    Raises InputError where a value has no Arrow type; `source` starts the message.
+    mapped: whether a map may have taken all their keys, as its own check then tells.
+    Raises InputError where a value has no Arrow type, and where no row so far has a key: a batch
+    without columns has no rows either. `source` starts the message.
     """
     names = dict.fromkeys(known)
     names.update(dict.fromkeys(rows[0]))
@@ -72,6 +75,11 @@ def batch_of_dicts(
             if row.keys() - names.keys():
                 names.update(dict.fromkeys(row))
         columns = {name: [row.get(name) for row in rows] for name in names}
+    if not names and not mapped:
+        raise InputError(
+            f"{source}: no object has a key, so nothing tells their columns; leave them out, or put"
+            " one that has keys first"
+        )
     batch = batch_of_columns(columns, known, source)
     if not tells_absent:
         return batch

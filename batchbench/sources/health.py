@@ -28,6 +28,7 @@ from batchbench.batch import Batch, Location
 from batchbench.errors import InputError
 from batchbench.sources.columns import column
 from batchbench.sources.files import ByteReader, Bytes, FileBytes
+from batchbench.sources.half_pairs import HalfPairs, unmarked
 from batchbench.sources.health_events import Event, Heading, PayloadReader, Record
 from batchbench.sources.health_records import UnloadableError, translated
 from batchbench.sources.source import SchemaKind, regroup
@@ -115,10 +116,10 @@ class HealthSource:
             try:
                 metric, row = translated(record, self._options.user_id, self._remarks)
             except UnloadableError as reason:
-                self._not_loaded[str(reason)] += 1
+                self._not_loaded[_shown(str(reason))] += 1
                 continue
             if metric not in known:
-                self._not_loaded[metric] += 1
+                self._not_loaded[_shown(metric)] += 1
                 continue
             if not record.flat and "user_id" in known[metric] and row.get("user_id") is None:
                 raise InputError(
@@ -152,9 +153,12 @@ class HealthSource:
         return self._known_headings
 
     def _events(self, file: ByteReader) -> Iterator[Event]:
-        events = ijson.basic_parse(file, use_float=True, buf_size=_READ_BYTES)
+        halves = HalfPairs(file)
+        events = ijson.basic_parse(halves, use_float=True, buf_size=_READ_BYTES)
         try:
-            yield from events
+            for event, value in events:
+                marked = halves.seen and event == "string"
+                yield event, unmarked(value) if marked else value
         except (ijson.JSONError, UnicodeDecodeError):
             # from None: the parser's message quotes the text
             raise InputError(
@@ -204,6 +208,11 @@ class _Held:
             location = Location(self.source, self.first_row, columns.num_rows)
             yield Batch(columns, location, self.metric)
             self.first_row += columns.num_rows
+
+
+def _shown(kind: str) -> str:
+    """For people, who cannot be shown half a surrogate pair."""
+    return kind.encode(errors="replace").decode()
 
 
 def _as_declared(values: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -53,7 +53,9 @@ def translated(record: Record, user_id: str | None, remarks: Remarks) -> tuple[s
     if user_id is not None and row.get("user_id") is None:
         row["user_id"] = user_id
     if metric == "workout" and row.get("id") is None:
-        row["id"] = str(uuid5(WORKOUT_NAMESPACE, f"{row.get('user_id')} {row.get('started_at')}"))
+        who_and_when = f"{row.get('user_id')} {row.get('started_at')}"
+        # Half a surrogate pair there has no bytes; the row is refused for it.
+        row["id"] = str(uuid5(WORKOUT_NAMESPACE, who_and_when.encode(errors="replace").decode()))
     return metric, row
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,8 @@ import pyarrow as pa
 from batchbench.batch import Batch
 from batchbench.errors import InputError
 from batchbench.sources.columns import batch_of_dicts
-from batchbench.sources.files import ByteReader, Bytes, OneWay
+from batchbench.sources.files import Bytes
+from batchbench.sources.half_pairs import HalfPairs, unmarked
 from batchbench.sources.mapping import Paths
 from batchbench.sources.ndjson import BLOCK_BYTES, nearest, remembered
 from batchbench.sources.options import SourceOptions
@@ -21,15 +21,6 @@ from batchbench.sources.source import OneTable, SchemaKind, located, without_abs
 
 ARRAY_ROWS = 5_000
 _END = object()
-
-# An escape in JSON text: a whole surrogate pair, half of one, or any other.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-_ESCAPE_BYTES = 12
-_MARKED = re.compile("\0\ue000([0-9a-fA-F]{4})")
 
 
 class JsonArraySource(OneTable):
@@ -90,13 +81,14 @@ class JsonArraySource(OneTable):
     ) -> pa.RecordBatch:
         where = f"{self.name}, after row {count:,}"
         tells_absent = self._options.missing != "null"
-        return batch_of_dicts(rows, known, where, tells_absent=tells_absent)
+        mapped = self._paths is not None
+        return batch_of_dicts(rows, known, where, tells_absent=tells_absent, mapped=mapped)
 
     def _objects(self) -> Iterator[Mapping[str, Any]]:
         count = 0
         with self._data.open() as reader:
             # no use_float: floats come as Decimal, so that lost digits are seen
-            halves = _HalfPairs(reader)
+            halves = HalfPairs(reader)
             items = ijson.items(halves, "item", buf_size=BLOCK_BYTES)
             while True:
                 try:
@@ -130,29 +122,5 @@ def _exact(value: Any, halves: bool) -> Any:
     if isinstance(value, dict):
         return {key: _exact(element, halves) for key, element in value.items()}
     if halves and isinstance(value, str):
-        return _MARKED.sub(lambda found: chr(int(found[1], 16)), value)
+        return unmarked(value)
     return value
-
-
-class _HalfPairs(OneWay):
-    """Passes JSON on with each half of a surrogate pair marked: the parser makes ? of them,
-    without an error. seen: whether there was any.
-    """
-
-    def __init__(self, reader: ByteReader) -> None:
-        self._reader = reader
-        self.seen = False
-
-    def read(self, size: int = -1) -> bytes:
-        part = self._reader.read(size)
-        if b"\\ud" not in part and b"\\uD" not in part and b"\\" not in part[-_ESCAPE_BYTES:]:
-            return part
-        while b"\\" in part[-_ESCAPE_BYTES:] and (more := self._reader.read(BLOCK_BYTES >> 8)):
-            part += more  # no escape is cut in two
-        return _ESCAPE.sub(self._marked, part)
-
-    def _marked(self, found: re.Match[bytes]) -> bytes:
-        if found[1] is None:
-            return found[0]
-        self.seen = True
-        return rb"\u0000\ue000" + found[1]

@@ -175,7 +175,8 @@ class _BlockParser:
             return None
         last = self._line + block.count(b"\n") - 1
         where = f"{self._source}, lines {self._line}-{last}"
-        columns = batch_of_dicts(rows, self._known, where, tells_absent=self._tells_absent)
+        mapped, tells = self._paths is not None, self._tells_absent
+        columns = batch_of_dicts(rows, self._known, where, tells_absent=tells, mapped=mapped)
         self._known = remembered(self._known, columns.schema)
         return columns
 

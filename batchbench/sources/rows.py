@@ -73,6 +73,8 @@ class FrameSource(OneTable):
         self.name = name
         self._names = [str(label) for label in self._frame.columns]
         unique_names(self._names, name)
+        if len(frame) and not self._names:
+            raise InputError(f"{name}: has {len(frame):,} rows and no column; give it one")
 
     def schema(self) -> pa.Schema:
         """Columns as all rows show them (object columns are looked at as a whole)."""
@@ -214,8 +216,8 @@ class PythonSource(OneTable):
                     self._paths.lift(row, f"{self.name}, row {number:,}")
                     for number, row in enumerate(rows, first_row)
                 ]
-            tells_absent = self._options.missing != "null"
-            return batch_of_dicts(rows, known, where, tells_absent=tells_absent)
+            tells, mapped = self._options.missing != "null", self._paths is not None
+            return batch_of_dicts(rows, known, where, tells_absent=tells, mapped=mapped)
         width = len(self._columns)
         self._check_width(rows, width, first_row)
         flat = list(chain.from_iterable(rows))  # zip(*rows) touches every row for each value
