@@ -10,6 +10,7 @@ from batchbench.cli.gated import gate_note
 from batchbench.errors import ConfigError
 from batchbench.recommend import (
     ClaimVerdict,
+    Ladder,
     RankingRow,
     Recommendation,
     env_text,
@@ -98,8 +99,32 @@ def advice_document(run: Run, constraints: Constraints | None = None) -> dict[st
         "claims": [_claim_document(verdict) for verdict in advice.verdicts],
         "values": dict(advice.values),
         "reasons": dict(advice.reasons),
+        "scaling": [_scaling_document(ladder) for ladder in advice.ladders],
         "goals": [{"table": goal.table, "met": goal.met} for goal in advice.goals],
         "ranking": [asdict(row) | {"goal_met": row.goal_met} for row in rows],
+    }
+
+
+def _scaling_document(ladder: Ladder) -> dict[str, object]:
+    fit = ladder.fit
+    return {
+        "table": ladder.table,
+        "strategy": ladder.strategy,
+        "driver": ladder.driver,
+        "chunk_rows": ladder.chunk_rows,
+        "rows_per_s": {str(writers): speed for writers, speed in ladder.rows_per_s.items()},
+        "fit": None
+        if fit is None
+        else {
+            "single_rows_per_s": asdict(fit.single),
+            "contention": asdict(fit.contention),
+            "crosstalk": asdict(fit.crosstalk),
+            "peak_writers": fit.peak,
+            "holds_up_to_writers": 2 * fit.largest,
+        },
+        "limited_by": ladder.limit.by,
+        "limit": ladder.limit.text,
+        "says": ladder.sentence,
     }
 
 

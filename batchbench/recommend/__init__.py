@@ -23,6 +23,7 @@ from batchbench.recommend.confirming import (
 )
 from batchbench.recommend.explaining import Explanation, Option, explain, pareto_front
 from batchbench.recommend.ranking import RankingRow, Way, ranking
+from batchbench.recommend.scaling import Ladder, Limit, ladders, say_fit
 
 __all__ = [
     "ENOUGH",
@@ -34,6 +35,8 @@ __all__ = [
     "Finalist",
     "FlushAge",
     "GoalVerdict",
+    "Ladder",
+    "Limit",
     "Option",
     "RankingRow",
     "Recommendation",
@@ -42,7 +45,9 @@ __all__ = [
     "explain",
     "flush_ages",
     "judge_claims",
+    "ladders",
     "pareto_front",
     "ranking",
     "recommend",
+    "say_fit",
 ]

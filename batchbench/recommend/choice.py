@@ -18,6 +18,7 @@ from batchbench.recommend.confirming import (
     judge_claims,
 )
 from batchbench.recommend.ranking import RankingRow, Way, ranking
+from batchbench.recommend.scaling import Ladder, ladders
 from batchbench.results import Constraints, Run
 from batchbench.stats import FEWEST_PAIRS
 
@@ -41,7 +42,7 @@ class Recommendation:
 
     provisional: whether a confirmation is missing; `doubt` says why. chosen: the configuration
     behind each table's chunk size. verdicts: what fresh runs say of each claim that it makes.
-    remarks: what was left out.
+    remarks: what was left out. ladders: how speed grows with writers.
     """
 
     run_id: str
@@ -53,6 +54,13 @@ class Recommendation:
     chosen: tuple[RankingRow, ...]
     verdicts: tuple[ClaimVerdict, ...] = ()
     remarks: tuple[str, ...] = ()
+    ladders: tuple[Ladder, ...] = ()
+
+    @property
+    def scaling(self) -> tuple[Ladder, ...]:
+        """The ladders of what is recommended."""
+        chosen = {(row.table, row.way.strategy, row.way.driver) for row in self.chosen}
+        return tuple(one for one in self.ladders if (one.table, *one.plug) in chosen)
 
     @property
     def finalists(self) -> tuple[Finalist, ...]:
@@ -99,6 +107,7 @@ def recommend(run: Run, constraints: Constraints | None = None) -> Recommendatio
         chosen=tuple(chosen),
         verdicts=verdicts,
         remarks=tuple(remarks + _failures(rows) + _broken(rows)),
+        ladders=ladders(run),
     )
 
 
@@ -263,6 +272,11 @@ def env_text(recommendation: Recommendation) -> str:
         lines.append(f"# provisional: {recommendation.doubt}")
     lines += [f"# {remark}" for remark in recommendation.remarks]
     lines += [f"# {verdict.sentence}" for verdict in recommendation.verdicts if verdict.confirmed]
+    lines += [
+        f"# scaling of {one.table}, {one.name}: {one.sentence}"
+        for one in recommendation.scaling
+        if one.sentence
+    ]
     for variable, value in recommendation.values.items():
         reason = f"# {recommendation.reasons[variable]}; run {run}"
         lines += ["", reason, f"{variable}={value}"]

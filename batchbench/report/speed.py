@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from batchbench.recommend import Ladder
 from batchbench.report.drawing import by_chunk, plug_series, point, series
 from batchbench.report.figures import graphic, plural, short
 from batchbench.report.first import Evidence
@@ -22,7 +23,7 @@ from batchbench.report.model import (
 )
 from batchbench.report.walls import Wall, walls
 from batchbench.results import TrialRecord
-from batchbench.stats import Coefficient, Scaling, fit_scaling
+from batchbench.stats import Scaling
 from batchbench.stats.scaling import FEWEST_LEVELS
 
 _WALL_IN_SIGHT = 2.0
@@ -34,7 +35,8 @@ def speed_charts(evidence: Evidence, table: str) -> tuple[Chart, ...]:
     groups = evidence.of_table(table)
     chosen = evidence.chosen(table)
     charts: list[Chart] = [_throughput(evidence, groups, chosen), _heat(groups, chosen)]
-    scaling = _scaling(groups, chosen)
+    ladders = [one for one in evidence.advice.ladders if one.table == table]
+    scaling = _scaling(groups, ladders)
     return (*charts, scaling) if scaling is not None else tuple(charts)
 
 
@@ -130,21 +132,18 @@ def _cell(group: Group | None, best: float, chosen: Group | None) -> Cell:
 # --- over writers -----------------------------------------------------------------------------
 
 
-def _scaling(groups: Sequence[Group], chosen: Group | None) -> XYChart | None:
+def _scaling(groups: Sequence[Group], ladders: Iterable[Ladder]) -> XYChart | None:
     """None where only one number of writers was measured."""
     drawn: list[Series] = []
     notes: list[str] = []
-    for strategy, driver in sorted({group.plug for group in groups}):
-        mine = _best_ladder([g for g in groups if g.plug == (strategy, driver) and g.usable])
-        if len(mine) < 2:
-            continue
-        name = f"{strategy} / {driver}, {mine[0].chunk_rows:,} rows"
-        drawn.append(series(name, strategy, driver, "line", _ladder(mine), groups))
-        fit = _fit(mine)
-        if fit is not None:
-            curve = _curve(fit)
-            drawn.append(series(f"fit: {name}", strategy, driver, "curve", curve, groups))
-            notes.append(f"{name}: {_say_fit(fit)}.")
+    for ladder in ladders:
+        name = f"{' / '.join(ladder.plug)}, {ladder.chunk_rows:,} rows"
+        mine = _ladder_points(groups, ladder)
+        drawn.append(series(name, *ladder.plug, "line", mine, groups))
+        if ladder.fit is not None:
+            curve = _curve(ladder.fit)
+            drawn.append(series(f"fit: {name}", *ladder.plug, "curve", curve, groups))
+            notes.append(f"{name}: {ladder.sentence}.")
     if not drawn:
         return None
     if not notes:
@@ -161,43 +160,14 @@ def _scaling(groups: Sequence[Group], chosen: Group | None) -> XYChart | None:
     )
 
 
-def _best_ladder(groups: Sequence[Group]) -> list[Group]:
-    """One chunk size over all its numbers of writers: the one with most of them, then fastest."""
-    ladders: dict[int, list[Group]] = {}
-    for group in groups:
-        ladders.setdefault(group.chunk_rows or 0, []).append(group)
-    if not ladders:
-        return []
-    best = max(ladders.values(), key=lambda ladder: (len(ladder), max(map(_middle, ladder))))
-    return sorted(best, key=lambda group: group.way.parallelism)
-
-
-def _middle(group: Group) -> float:
-    return speed.middle if (speed := group.speed) else 0.0
-
-
-def _ladder(groups: Iterable[Group]) -> list[Point]:
+def _ladder_points(groups: Iterable[Group], ladder: Ladder) -> list[Point]:
     return [
         point(group.way.parallelism, speed, _say_speed(group, speed))
-        for group in groups
-        if (speed := group.speed)
+        for group in sorted(groups, key=lambda group: group.way.parallelism)
+        if (*group.plug, group.chunk_rows) == (*ladder.plug, ladder.chunk_rows)
+        and group.way.parallelism in ladder.rows_per_s
+        and (speed := group.speed)
     ]
-
-
-def _fit(groups: Sequence[Group]) -> Scaling | None:
-    if len(groups) < FEWEST_LEVELS:
-        return None
-    trials = [record for group in groups for record in group.good if record.rows_per_s]
-    return fit_scaling([r.parallelism for r in trials], [r.rows_per_s or 0.0 for r in trials])
-
-
-def _say_fit(fit: Scaling) -> str:
-    peak = "no peak within sight" if fit.peak is None else f"peak near {fit.peak:.1f} writers"
-    return f"contention {_say(fit.contention)}, crosstalk {_say(fit.crosstalk)}; {peak}"
-
-
-def _say(one: Coefficient) -> str:
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
 def _curve(fit: Scaling) -> list[Point]:

@@ -51,11 +51,13 @@ class Scaling:
 
     @property
     def peak(self) -> float | None:
-        """Writers at which throughput is largest; None where it grows past what may be said."""
+        """Writers at which throughput is largest, 1 at least; None where it grows past what may be
+        said.
+        """
         sigma, kappa = self.contention.value, self.crosstalk.value
         if kappa <= 0:
             return None
-        peak = float(np.sqrt(max(0.0, 1 - sigma) / kappa))
+        peak = max(1.0, float(np.sqrt(max(0.0, 1 - sigma) / kappa)))
         return peak if peak <= 2 * self.largest else None
 
 
