@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import groupby
+from statistics import median
 
 from batchbench.cli.console import figures_grid, out, print_json, warn
 from batchbench.cli.gated import gate_note
@@ -13,6 +14,7 @@ from batchbench.recommend import (
     Ladder,
     RankingRow,
     Recommendation,
+    Sustained,
     env_text,
     ranking,
     recommend,
@@ -100,6 +102,8 @@ def advice_document(run: Run, constraints: Constraints | None = None) -> dict[st
         "values": dict(advice.values),
         "reasons": dict(advice.reasons),
         "scaling": [_scaling_document(ladder) for ladder in advice.ladders],
+        "sustained": [_sustained_document(one) for one in advice.sustained],
+        "sustained_order": list(advice.orders),
         "goals": [{"table": goal.table, "met": goal.met} for goal in advice.goals],
         "ranking": [asdict(row) | {"goal_met": row.goal_met} for row in rows],
     }
@@ -125,6 +129,18 @@ def _scaling_document(ladder: Ladder) -> dict[str, object]:
         "limited_by": ladder.limit.by,
         "limit": ladder.limit.text,
         "says": ladder.sentence,
+    }
+
+
+def _sustained_document(one: Sustained) -> dict[str, object]:
+    return {
+        **asdict(one.finalist),
+        "run": one.run_id,
+        "rows_per_s": one.rows_per_s,
+        "rows_by_second": list(one.by_second),
+        "lowest_second_rows": one.lowest,
+        "burst_rows_per_s": median(one.bursts) if one.bursts else None,
+        "reason": one.reason,
     }
 
 

@@ -1,6 +1,13 @@
 """The harness: plan -> interleaved trials of the engine's own load -> records."""
 
-from batchbench.harness.confirming import CONFIRMATION_S, confirmation_plan, unfinished
+from batchbench.harness.confirming import (
+    CONFIRMATION_S,
+    SUSTAINED_SHARE,
+    confirmation_plan,
+    is_whole,
+    sustained_plan,
+    unfinished,
+)
 from batchbench.harness.plan import (
     DEFAULT_ROWS,
     PAYLOAD_ROWS,
@@ -53,6 +60,7 @@ __all__ = [
     "PAIR_SD",
     "PAYLOAD_ROWS",
     "SEARCH_SHARE",
+    "SUSTAINED_SHARE",
     "TUNE_BUDGET_S",
     "Configuration",
     "Footprint",
@@ -74,12 +82,14 @@ __all__ = [
     "default_plan",
     "first_block_s",
     "full_grid",
+    "is_whole",
     "pair_sd",
     "plan_from_document",
     "plan_s",
     "profile_subject",
     "run_sweep",
     "sized",
+    "sustained_plan",
     "table_subjects",
     "ticket_count",
     "tune_plan",

@@ -48,8 +48,10 @@ def said_at_start(brief: Brief) -> Iterator[str]:
 
 
 def said_at_end(run: Run) -> Iterator[str]:
-    """Where chunks or pairs are too few for a claim; of an open loop the table itself says so."""
-    if run.is_open_loop:
+    """Where chunks or pairs are too few for a claim; of an open loop the table itself says so, of
+    a confirmation its verdict.
+    """
+    if run.is_open_loop or run.info.confirms is not None:
         return
     good = [record for record in run.trials if record.usable]
     stopped = {name for look in run.info.looks for name in look.dropped}

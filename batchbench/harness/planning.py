@@ -21,9 +21,11 @@ MOST_BLOCKS = 1_000
 FEWEST_CHUNKS = 20
 """Of a trial: fewer say more about how a load begins and ends than about its chunk size."""
 
+MOST_ROWS = 1_000_000
+"""Of a load: they are held in memory, as rows and encoded."""
+
 _EPOCHS = 3
 _ARRIVING_S = 2.0
-_MOST_ROWS = 1_000_000
 
 # Chunk sizes by strategy, each about where its curve bends. COPY gains up to 20,000 rows, VALUES is
 # past its best from 2,500 on.
@@ -154,7 +156,7 @@ def sized(plan: SweepPlan, budget_s: float) -> SweepPlan:
     """
     if plan.arrival_rows_per_s is not None:
         return replace(plan, rows=arriving_rows(plan.arrival_rows_per_s))
-    wanted = min(FEWEST_CHUNKS * max(c.chunk_size for c in plan.configurations), _MOST_ROWS)
+    wanted = min(FEWEST_CHUNKS * max(c.chunk_size for c in plan.configurations), MOST_ROWS)
     few = replace(plan, repeats=FEWEST_PAIRS)
     fixed_s, rows_s = plan_s(few), plan_s(replace(few, rows=2 * plan.rows)) - plan_s(few)
     affordable = plan.rows + int((budget_s - fixed_s) / rows_s * plan.rows)

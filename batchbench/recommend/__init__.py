@@ -19,11 +19,13 @@ from batchbench.recommend.confirming import (
     Claim,
     ClaimVerdict,
     Finalist,
+    finalist_of,
     judge_claims,
 )
 from batchbench.recommend.explaining import Explanation, Option, explain, pareto_front
 from batchbench.recommend.ranking import RankingRow, Way, ranking
 from batchbench.recommend.scaling import Ladder, Limit, ladders, say_fit
+from batchbench.recommend.sustained import Sustained
 
 __all__ = [
     "ENOUGH",
@@ -40,9 +42,11 @@ __all__ = [
     "Option",
     "RankingRow",
     "Recommendation",
+    "Sustained",
     "Way",
     "env_text",
     "explain",
+    "finalist_of",
     "flush_ages",
     "judge_claims",
     "ladders",

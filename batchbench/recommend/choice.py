@@ -14,11 +14,13 @@ from batchbench.recommend.confirming import (
     Finalist,
     claims,
     confirmed_figures,
+    finalist_of,
     finalists,
     judge_claims,
 )
 from batchbench.recommend.ranking import RankingRow, Way, ranking
 from batchbench.recommend.scaling import Ladder, ladders
+from batchbench.recommend.sustained import Sustained, order_text, sustained_loads
 from batchbench.results import Constraints, Run
 from batchbench.stats import FEWEST_PAIRS
 
@@ -42,7 +44,8 @@ class Recommendation:
 
     provisional: whether a confirmation is missing; `doubt` says why. chosen: the configuration
     behind each table's chunk size. verdicts: what fresh runs say of each claim that it makes.
-    remarks: what was left out. ladders: how speed grows with writers.
+    remarks: what was left out. ladders: how speed grows with writers. sustained: one long
+    load of each finalist; orders: whether that ranks them as bursts do, a sentence a table.
     """
 
     run_id: str
@@ -55,6 +58,8 @@ class Recommendation:
     verdicts: tuple[ClaimVerdict, ...] = ()
     remarks: tuple[str, ...] = ()
     ladders: tuple[Ladder, ...] = ()
+    sustained: tuple[Sustained, ...] = ()
+    orders: tuple[str, ...] = ()
 
     @property
     def scaling(self) -> tuple[Ladder, ...]:
@@ -96,7 +101,9 @@ def recommend(run: Run, constraints: Constraints | None = None) -> Recommendatio
     ratios = {one: mean.ratio for one, mean in geometric_means(measured).items()}
     verdicts = judge_claims(claims(measured, chosen, ratios), run.confirmations)
     values, reasons = _way_values(way, means)
-    _add_chunks(chosen, values, reasons, verdicts)
+    sustained = sustained_loads(run)
+    orders = [order_text(sustained, finalist_of(row)) for row in chosen]
+    _add_chunks(chosen, values, reasons, verdicts, sustained)
     return Recommendation(
         run_id=run.info.run_id,
         values=values,
@@ -108,6 +115,8 @@ def recommend(run: Run, constraints: Constraints | None = None) -> Recommendatio
         verdicts=verdicts,
         remarks=tuple(remarks + _failures(rows) + _broken(rows)),
         ladders=ladders(run),
+        sustained=sustained,
+        orders=tuple(filter(None, orders)),
     )
 
 
@@ -211,11 +220,15 @@ def _add_chunks(
     values: dict[str, str],
     reasons: dict[str, str],
     verdicts: Sequence[ClaimVerdict],
+    sustained: Sequence[Sustained],
 ) -> None:
+    long = {one.finalist: one for one in sustained}
     for row in chosen:
         variable = chunk_variable(row.table)
         # What a choice is worth is told from fresh trials: its own ones helped to choose it.
         figures = next(confirmed_figures(verdicts, row.table), f"estimate: {row.figures}")
+        found = long.get(finalist_of(row))
+        figures += "" if found is None else f"; {found.says}"
         rows, reason = row.chunk_rows or 1, f"{row.table}: {figures}"
         if variable in values:  # two tables, one variable: the smaller chunk suits both
             rows = min(rows, int(values[variable]))
@@ -272,6 +285,7 @@ def env_text(recommendation: Recommendation) -> str:
         lines.append(f"# provisional: {recommendation.doubt}")
     lines += [f"# {remark}" for remark in recommendation.remarks]
     lines += [f"# {verdict.sentence}" for verdict in recommendation.verdicts if verdict.confirmed]
+    lines += [f"# {text}" for text in recommendation.orders]
     lines += [
         f"# scaling of {one.table}, {one.name}: {one.sentence}"
         for one in recommendation.scaling

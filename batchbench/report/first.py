@@ -253,6 +253,7 @@ def _trust_details(
     advice = evidence.advice
     said = advice.doubt or "; ".join(verdict.sentence for verdict in advice.verdicts)
     yield f"{said[:1].upper()}{said[1:]}."
+    yield from (f"{text[:1].upper()}{text[1:]}." for text in advice.orders)
     yield from (f"{warning}." for warning in evidence.run.warnings)
 
 

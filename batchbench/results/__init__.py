@@ -5,7 +5,8 @@ A run is a folder of two files:
 - `run.json`, one `RunInfo`: what was run, where, on which server;
 - `trials.ndjson`, one `TrialRecord` a line, in the order in which trials ended.
 
-Runs that measured its recommendation afresh are in folders below it, `confirmation-1` and so on.
+Runs that measured its recommendation afresh are in folders below it, `confirmation-1` and so on,
+and its finalists' sustained loads in `sustained-1`.
 
 Measurements are raw and never edited: percentiles and everything else that is computed of them is
 derived on reading. Neither file holds a connection string, a host or a row's values. 1 MB is
@@ -14,7 +15,13 @@ derived on reading. Neither file holds a connection string, a host or a row's va
 
 from batchbench.results.arrivals import KeepingUp, keeping_up
 from batchbench.results.constraints import Constraints, p99_s, peak_rss_mb, tail_s, wal_mb_per_s
-from batchbench.results.reading import MIGRATIONS, Migration, confirmation_folder, load_run
+from batchbench.results.reading import (
+    MIGRATIONS,
+    Migration,
+    confirmation_folder,
+    load_run,
+    sustained_folder,
+)
 from batchbench.results.records import (
     GOAL_PEAK_RSS_MB,
     GOAL_ROWS_PER_S,
@@ -60,6 +67,7 @@ __all__ = [
     "p99_s",
     "peak_rss_mb",
     "safe_command",
+    "sustained_folder",
     "tail_s",
     "wal_mb_per_s",
 ]

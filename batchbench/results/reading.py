@@ -16,6 +16,7 @@ from batchbench.results.records import SCHEMA_VERSION, Run, RunInfo, TrialRecord
 RUN_FILE = "run.json"
 TRIALS_FILE = "trials.ndjson"
 _CONFIRMATION = "confirmation-"
+_SUSTAINED = "sustained-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ def load_run(folder: Path) -> Run:
             f"{folder / RUN_FILE} is no description of a run: {first_fault(error)}"
         ) from error
     records, warnings = _read_records(folder / TRIALS_FILE, steps)
-    confirmations = tuple(_confirmations(folder, info, warnings))
-    return Run(folder, info, records, (*_changes(info), *warnings), confirmations)
+    confirmations = tuple(_below(folder, _CONFIRMATION, info, warnings))
+    sustained = tuple(_below(folder, _SUSTAINED, info, warnings))
+    return Run(folder, info, records, (*_changes(info), *warnings), confirmations, sustained)
 
 
 def confirmation_folder(run: Run, number: int) -> Path:
@@ -63,8 +65,13 @@ def confirmation_folder(run: Run, number: int) -> Path:
     return run.folder / f"{_CONFIRMATION}{number}"
 
 
-def _confirmations(folder: Path, info: RunInfo, warnings: list[str]) -> Iterator[Run]:
-    found = [path.parent for path in folder.glob(f"{_CONFIRMATION}*/{RUN_FILE}")]
+def sustained_folder(run: Run, number: int) -> Path:
+    """Where its sustained loads are stored, from 1."""
+    return run.folder / f"{_SUSTAINED}{number}"
+
+
+def _below(folder: Path, name: str, info: RunInfo, warnings: list[str]) -> Iterator[Run]:
+    found = [path.parent for path in folder.glob(f"{name}*/{RUN_FILE}")]
     for path in sorted(found, key=lambda path: (len(path.name), path.name)):
         try:
             run = load_run(path)

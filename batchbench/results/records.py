@@ -286,7 +286,8 @@ class RunInfo:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A stored run. warnings: what could not be read, or makes its trials hard to compare.
-    confirmations: the runs that measured its recommendation afresh, in their order.
+    confirmations: the runs that measured its recommendation afresh, in their order. sustained:
+    those that gave each of the same configurations one long load.
     """
 
     folder: Path
@@ -294,6 +295,7 @@ class Run:
     records: tuple[TrialRecord, ...]
     warnings: tuple[str, ...] = ()
     confirmations: tuple[Run, ...] = ()
+    sustained: tuple[Run, ...] = ()
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -322,9 +324,11 @@ class Run:
         part after the other.
         """
         kept = (r for r in self.records if r.kind == "yardstick" or r.rtt_ms == rtt_ms)
-        parts = (run.at(rtt_ms) for run in self.confirmations)
-        confirmations = tuple(part for part in parts if part.trials)
-        return replace(self, records=tuple(kept), confirmations=confirmations)
+        confirmations, sustained = (
+            tuple(part for run in runs if (part := run.at(rtt_ms)).trials)
+            for runs in (self.confirmations, self.sustained)
+        )
+        return replace(self, records=tuple(kept), confirmations=confirmations, sustained=sustained)
 
     @property
     def yardsticks(self) -> tuple[TrialRecord, ...]:
