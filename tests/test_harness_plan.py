@@ -82,14 +82,39 @@ def test_warmups_are_one_for_each_table_strategy_and_driver() -> None:
     assert SweepPlan(configurations=grid, warmups=0).warmup_trials() == ()
 
 
+def test_one_transaction_for_a_load_has_one_writer_and_its_own_name() -> None:
+    grid = full_grid(
+        ["sleep"], ["copy"], ["psycopg"], [50], [1, 2], transactions=["chunk", "batch", "8"]
+    )
+    assert [(c.parallelism, c.boundary) for c in grid] == [
+        *((1, "chunk"), (1, "batch"), (1, 8), (2, "chunk"), (2, 8)),
+    ]
+    assert [str(c).removeprefix("sleep/copy/psycopg/50/") for c in grid] == [
+        *("1", "1/commit:batch", "1/commit:8", "2", "2/commit:8"),
+    ]
+    with pytest.raises(ConfigError, match="one transaction has one writer"):
+        replace(grid[1], parallelism=2)
+    with pytest.raises(ConfigError, match="must be chunk, batch, or a number of chunks"):
+        replace(grid[0], transaction="0")
+
+
+def test_a_plan_of_before_boundaries_were_compared_is_read() -> None:
+    plan = SweepPlan(configurations=GRID)
+    old = {**plan.document(), "transaction": "chunk"}
+    old["configurations"] = [
+        {name: value for name, value in one.items() if name != "transaction"}
+        for one in old["configurations"]
+    ]
+    assert plan_from_document(old) == plan
+
+
 def test_a_plan_survives_its_document() -> None:
     plan = SweepPlan(
-        configurations=GRID,
+        configurations=(*GRID, replace(GRID[0], transaction="3")),
         rows=7,
         repeats=2,
         seed=9,
         on_conflict=OnConflict.NOTHING,
-        transaction=3,
     )
     document = json.loads(json.dumps(plan.document()))
     assert plan_from_document(document) == plan

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,14 @@ import pytest
 
 from batchbench.config import Settings, child_environment
 from batchbench.errors import ConfigError
-from batchbench.harness import Configuration, Space, SweepPlan, plan_from_document, tune_plan
+from batchbench.harness import (
+    Configuration,
+    Space,
+    SweepPlan,
+    full_grid,
+    plan_from_document,
+    tune_plan,
+)
 from batchbench.harness.search import (
     RACE_PAIRS,
     Search,
@@ -26,7 +33,7 @@ from batchbench.harness.search import (
     look_after,
     members,
 )
-from batchbench.recommend import ranking, recommend
+from batchbench.recommend import env_text, ranking, recommend
 from batchbench.results import Constraints, Look, Run, TrialRecord, load_run, open_run
 from batchbench.stats import additive_levels
 from tests.test_results import INFO, record
@@ -35,6 +42,7 @@ SIZES = (100, 200, 400, 800, 1600, 3200)
 WAYS = [(s, d, w) for s in ("copy", "unnest") for d in ("asyncpg", "psycopg") for w in (1, 2)]
 GRID = tuple(Configuration("sleep", s, d, size, w) for s, d, w in WAYS for size in SIZES)
 SEARCH = Search(starts=tuple(i for i, c in enumerate(GRID) if c.chunk_size in (400, 3200)), keep=5)
+AT = "2026-01-01T00:00:00+00:00"
 Speed = Callable[[Configuration], float]
 
 
@@ -54,6 +62,7 @@ def trial(c: Configuration, block: int, rows_per_s: float, **changes: object) ->
         chunk_size=c.chunk_size,
         chunk_rows=c.chunk_size,
         parallelism=c.parallelism,
+        transaction=c.transaction,
         rows_per_s=rows_per_s,
         epoch=1 + block // 8,
     )
@@ -61,24 +70,30 @@ def trial(c: Configuration, block: int, rows_per_s: float, **changes: object) ->
 
 
 def searched(
-    speed: Speed, *, blocks: int = 30, sd: float = 0.0, seed: int = 1, search: Search = SEARCH
+    speed: Speed,
+    *,
+    blocks: int = 30,
+    sd: float = 0.0,
+    seed: int = 1,
+    search: Search = SEARCH,
+    grid: Sequence[Configuration] = GRID,
 ) -> Run:
     """A run whose blocks differ as a whole by a fifth, and single trials by `sd`."""
     rng = np.random.default_rng(seed)
     looks: list[Look] = []
     records: list[TrialRecord] = []
     for block in range(1, blocks + 1):
-        running = members(GRID, search, looks, block)
+        running = members(grid, search, looks, block)
         if is_over(running):
             break
         drift = rng.normal(0, 0.2)
         for c in running:
             noise = math.exp(drift + rng.normal(0, sd))
             records.append(trial(c, block, speed(c) * noise))
-        look = look_after(GRID, search, looks, records, block, "2026-01-01T00:00:00+00:00")
+        look = look_after(grid, search, looks, records, block, AT)
         if look is not None:
             looks.append(look)
-    plan = SweepPlan(configurations=GRID, search=search).document()
+    plan = SweepPlan(configurations=tuple(grid), search=search).document()
     return Run(Path("run"), replace(INFO, plan=plan, looks=tuple(looks)), tuple(records))
 
 
@@ -266,6 +281,47 @@ def test_more_time_is_a_larger_space_and_connections_bound_it() -> None:
     assert {c.parallelism for c in one.configurations} == {1}
     with pytest.raises(ConfigError):
         planned(Space(chunk_sizes=[0]))
+
+
+def test_transaction_boundaries_are_searched_where_they_are_named() -> None:
+    assert {c.transaction for c in planned().configurations} == {"chunk"}
+    plan = planned(Space(strategies=["copy"], transactions=["chunk", "batch"]))
+    assert plan.search is not None
+    starts = [plan.configurations[index] for index in plan.search.starts or ()]
+    assert {(c.transaction, c.parallelism) for c in starts} == {
+        *(("chunk", 1), ("chunk", 2), ("batch", 1)),
+    }
+
+    def best_together(c: Configuration) -> float:
+        return peaked(c) * (1.5 if c.transaction == "batch" else 1.0)
+
+    grid = full_grid(["sleep"], ["copy"], ["psycopg"], SIZES, [1], transactions=["chunk", "batch"])
+    begin = tuple(n for n, c in enumerate(grid) if c.chunk_size in (400, 3200))
+    run = searched(best_together, grid=grid, search=Search(starts=begin, keep=3, finalists=1))
+    added = [name for look in run.info.looks for name in look.added]
+    assert "sleep/copy/psycopg/800/1/commit:batch" in added
+    advice = recommend(run)
+    assert advice.values["BATCH_SLEEP_CHUNK_SIZE"] == "800"
+    assert advice.chosen[0].way.transaction == "batch"
+    assert advice.boundary.startswith("commit with batchbench load --transaction batch")
+    assert f"# {advice.boundary}" in env_text(advice).splitlines()
+
+
+def test_a_search_keeps_to_its_wal() -> None:
+    """The fastest writes too much of it, and what was not seen is not allowed."""
+
+    def wal(record: TrialRecord) -> TrialRecord:
+        amount = {8_000: None, 4_000: 90e6}.get(record.chunk_size, 10e6)
+        return replace(record, seconds=1.0, observed={"wal_bytes": amount})
+
+    search = Search(constraints=Constraints(max_wal_mb_per_s=50.0))
+    grid = full_grid(["sleep"], ["copy"], ["psycopg"], [1_000, 4_000, 8_000], [1])
+    records = [wal(trial(c, block, peaked(c))) for c in grid for block in range(1, 7)]
+    look = look_after(grid, search, (), records, 6, AT)
+    assert look is not None
+    assert look.dropped["sleep/copy/psycopg/4000/1"] == "WAL 90 of at most 50 MB/s"
+    assert "was not measured" in look.dropped["sleep/copy/psycopg/8000/1"]
+    assert "sleep/copy/psycopg/1000/1" not in look.dropped
 
 
 # --- on a server ----------------------------------------------------------------------------------

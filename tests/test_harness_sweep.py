@@ -384,6 +384,34 @@ async def test_a_load_without_memory_or_end_is_a_record(
     assert says in (run.trials[0].reason or "")
 
 
+async def test_chunks_are_committed_together_as_a_configuration_says(
+    dsn18: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions: list[int] = []
+    real_load = trial_module.load
+
+    async def counting_load(*args: Any, **options: Any) -> Any:
+        result = await real_load(*args, **options)
+        table: TableName = args[1][None]
+        with connected(dsn18) as connection:
+            found = connection.execute(
+                f"SELECT count(DISTINCT xmin::text) FROM {table.sql}".encode()
+            )
+            transactions.extend(row[0] for row in found)
+        return result
+
+    monkeypatch.setattr(trial_module, "load", counting_load)
+    grid = full_grid(
+        ["heart_rate"], ["copy"], ["psycopg"], [100], [1], transactions=["chunk", "batch", "5"]
+    )
+    run = await run_sweep(
+        SweepPlan(configurations=grid, rows=1_000, repeats=1, warmups=0), dsn18, SETTINGS, tmp_path
+    )
+    assert_all_usable(run)
+    by_boundary = dict(zip((r.transaction for r in run.trials), transactions, strict=True))
+    assert by_boundary == {"chunk": 10, "batch": 1, "5": 2}
+
+
 async def test_a_bug_is_no_record(
     dsn18: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

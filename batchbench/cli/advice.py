@@ -69,7 +69,7 @@ def _show_ranking(table: str, rows: list[RankingRow], chosen: set[object]) -> No
     for title in ("writers", "chunk", "rows/s", "ratio", "p95 ms", "peak MB", "trials"):
         grid.add_column(title, justify="right")
     for row in rows[:_BEST_SHOWN]:
-        grid.add_row(row.way.strategy, row.way.driver, str(row.way.parallelism), *_figures(row))
+        grid.add_row(*row.way.plug, str(row.way.parallelism), *_figures(row))
     out.print(grid)
     if len(rows) > _BEST_SHOWN:
         out.print(f"  and {len(rows) - _BEST_SHOWN} slower ones (--json has all)\n")
@@ -100,6 +100,7 @@ def advice_document(run: Run, constraints: Constraints | None = None) -> dict[st
         "doubt": advice.doubt,
         "claims": [_claim_document(verdict) for verdict in advice.verdicts],
         "values": dict(advice.values),
+        "transaction": advice.boundary or None,
         "reasons": dict(advice.reasons),
         "scaling": [_scaling_document(ladder) for ladder in advice.ladders],
         "sustained": [_sustained_document(one) for one in advice.sustained],

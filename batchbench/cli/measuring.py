@@ -131,7 +131,10 @@ def _finalists(run: Run, constraints: Constraints | None) -> dict[Configuration,
         for finalist in recommend(part, constraints).finalists:
             way, rows = finalist.way, finalist.chunk_rows
             plugs = (finalist.table, way.strategy, way.driver)
-            found[Configuration(*plugs, rows, way.parallelism, rtt_ms)] = speeds[finalist]
+            configuration = Configuration(
+                *(*plugs, rows, way.parallelism, rtt_ms), transaction=way.transaction
+            )
+            found[configuration] = speeds[finalist]
     return found
 
 

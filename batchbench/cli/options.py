@@ -47,6 +47,15 @@ RoundTrips: TypeAlias = Annotated[
 MaxMemory: TypeAlias = Annotated[
     float | None, typer.Option("--max-memory-mb", help="Allow the client no larger peak, in MB.")
 ]
+MaxConnections: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--max-connections", help="Allow a load no more connections (one a writer).", min=1
+    ),
+]
+MaxWal: TypeAlias = Annotated[
+    float | None, typer.Option("--max-wal-mb-per-s", help="Allow a load no more WAL, in MB/s.")
+]
 MaxP99: TypeAlias = Annotated[
     float | None,
     typer.Option(

@@ -52,11 +52,12 @@ class Grid:
     parallelism: str | None
     rtt_ms: str | None
     max_wait_ms: str | None = None
+    transaction: str | None = None
 
     @property
     def named(self) -> bool:
         """Whether configurations were named; round trips alone leave the plan ours."""
-        named = (self.strategy, self.driver, self.chunk_size, self.parallelism)
+        named = (self.strategy, self.driver, self.chunk_size, self.parallelism, self.transaction)
         return any(named) or bool(self.max_waits_ms)
 
     @property
@@ -99,6 +100,7 @@ class Grid:
                 writers,
                 self.rtts_ms,
                 ages or [None],
+                boundaries(self.transaction),
             )
         )
 
@@ -221,6 +223,11 @@ def server_settings(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--server-setting names {name} twice; give it one value")
         found[name] = value
     return found
+
+
+def boundaries(text: str | None) -> list[str]:
+    """The transaction boundaries, with commas; by the chunk where none is named."""
+    return split_names(text) or ["chunk"]
 
 
 def _rtt(text: str) -> float:

@@ -16,8 +16,10 @@ from batchbench.cli.options import (
     AsJson,
     DataDir,
     Dsn,
+    MaxConnections,
     MaxMemory,
     MaxP99,
+    MaxWal,
     RoundTrips,
     ServerSpec,
     at_round_trips,
@@ -51,6 +53,8 @@ def recommend_command(
     ] = None,
     max_memory_mb: MaxMemory = None,
     max_p99_ms: MaxP99 = None,
+    max_connections: MaxConnections = None,
+    max_wal_mb_per_s: MaxWal = None,
     confirmed: Annotated[
         bool,
         typer.Option(
@@ -87,7 +91,12 @@ def recommend_command(
         raise ConfigError("--explain and --output exclude each other: a file gets all values")
     if output is not None and output.exists() and not force:
         raise ConfigError(f"{output} exists; give another name, or --force to replace it")
-    constraints = Constraints(max_memory_mb=max_memory_mb, max_p99_ms=max_p99_ms)
+    constraints = Constraints(
+        max_memory_mb=max_memory_mb,
+        max_p99_ms=max_p99_ms,
+        max_connections=max_connections,
+        max_wal_mb_per_s=max_wal_mb_per_s,
+    )
     whole = _tunable(load_run(run))
     stored = at_round_trips(whole, rtt_ms)
     if confirmed:

@@ -64,6 +64,7 @@ def sweep_command(
     driver: flags.Drivers = None,
     chunk_size: flags.ChunkSizes = None,
     parallelism: flags.Writers = None,
+    transaction: flags.Transactions = None,
     rtt_ms: Annotated[
         str | None,
         typer.Option(
@@ -157,9 +158,9 @@ def sweep_command(
     """Measure strategies, drivers, chunk sizes and parallelism; recommend BATCH_* values.
 
     Without arguments: the five health tables on an embedded PostgreSQL, in about two minutes.
-    Naming any of --strategy, --driver, --chunk-size, --parallelism or --repeats runs the full
-    grid of what is named. Exit code 1 where no configuration of a table meets the goal: 10,000
-    rows in under 5 s and under 500 MB, or no flush age the --target-p99-ms.
+    Naming any of --strategy, --driver, --chunk-size, --parallelism, --transaction or --repeats
+    runs the full grid of what is named. Exit code 1 where no configuration of a table meets the
+    goal: 10,000 rows in under 5 s and under 500 MB, or no flush age the --target-p99-ms.
     """
     if (confirmed or race) and arrival_rate is not None:
         raise ConfigError(
@@ -180,6 +181,7 @@ def sweep_command(
             parallelism=parallelism,
             rtt_ms=rtt_ms,
             max_wait_ms=max_wait_ms,
+            transaction=transaction,
         )
         conditions = SweepPlan(
             configurations=(configured(labels[0], settings),),

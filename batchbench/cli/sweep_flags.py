@@ -33,6 +33,14 @@ ChunkSizes = Annotated[str | None, typer.Option(help="Rows a chunk, with commas.
 
 Writers = Annotated[str | None, typer.Option(help="Writers, with commas.")]
 
+Transactions = Annotated[
+    str | None,
+    typer.Option(
+        help="What is committed together, with commas: chunk, batch (the whole load, by one"
+        " writer), or numbers of chunks. Default: chunk."
+    ),
+]
+
 TableState = Annotated[str, typer.Option(help="Before each load: empty, or filled:N with N rows.")]
 
 Regime = Annotated[

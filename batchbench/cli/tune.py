@@ -15,8 +15,10 @@ from batchbench.cli.options import (
     DataDir,
     Dsn,
     EnvFile,
+    MaxConnections,
     MaxMemory,
     MaxP99,
+    MaxWal,
     ServerSpec,
     profile_metrics,
     read_settings,
@@ -25,7 +27,13 @@ from batchbench.cli.options import (
     split_names,
     split_numbers,
 )
-from batchbench.cli.planned import filled_rows, find_subjects, server_settings, stored_plan
+from batchbench.cli.planned import (
+    boundaries,
+    filled_rows,
+    find_subjects,
+    server_settings,
+    stored_plan,
+)
 from batchbench.errors import ConfigError
 from batchbench.harness import (
     SEARCH_SHARE,
@@ -63,14 +71,11 @@ def tune_command(
     driver: flags.Drivers = None,
     chunk_size: flags.ChunkSizes = None,
     parallelism: flags.Writers = None,
+    transaction: flags.Transactions = None,
     max_memory_mb: MaxMemory = None,
     max_p99_ms: MaxP99 = None,
-    max_connections: Annotated[
-        int | None, typer.Option(help="Allow a load no more connections (one a writer).", min=1)
-    ] = None,
-    max_wal_mb_per_s: Annotated[
-        float | None, typer.Option(help="Allow a load no more WAL, in MB/s.")
-    ] = None,
+    max_connections: MaxConnections = None,
+    max_wal_mb_per_s: MaxWal = None,
     budget: Annotated[
         str | None,
         typer.Option(help="For search and confirmation, such as 90s, 10m or 1h. Default: 5m."),
@@ -136,6 +141,7 @@ def tune_command(
             drivers=split_names(driver),
             chunk_sizes=split_numbers(chunk_size, "--chunk-size"),
             writers=split_numbers(parallelism, "--parallelism"),
+            transactions=boundaries(transaction),
             rtt_ms=rtt_ms,
         )
         conditions = SweepPlan(

@@ -72,7 +72,7 @@ class Brief:
             chunk_size=configuration.chunk_size,
             parallelism=configuration.parallelism,
             on_conflict=self.plan.on_conflict,
-            transaction=self.plan.transaction,
+            transaction=configuration.boundary,
             cast_options=self.cast_options,
             # A row that cannot be loaded makes the trial a failure; and a sweep leaves nothing of
             # its own in the database, a ledger included.

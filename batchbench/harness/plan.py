@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -18,6 +19,7 @@ DEFAULT_ROWS = 10_000
 MOST_RTT_MS = 10_000.0
 MOST_ROWS_PER_S = 1e9
 MOST_WAIT_MS = 60_000.0
+_BOUNDARY = re.compile(r"chunk|batch|[1-9][0-9]{0,5}")
 
 PAYLOAD_ROWS = 10
 """Of each call of `Writer.add`, where rows arrive in one: what a small request brings."""
@@ -29,7 +31,8 @@ class Configuration:
 
     table: a metric ("heart_rate") or a table's name. chunk_size: rows. rtt_ms: added to each round
     trip between engine and server. max_wait_ms: rows go through a `Writer` that flushes them at
-    this age; None: they are loaded.
+    this age; None: they are loaded. transaction: what is committed together: "chunk", "batch" (the
+    whole load, which takes one writer), or a number of chunks.
     """
 
     table: str
@@ -39,6 +42,7 @@ class Configuration:
     parallelism: int
     rtt_ms: float = 0.0
     max_wait_ms: float | None = None
+    transaction: str = "chunk"
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk_size <= 10_000_000:
@@ -52,12 +56,28 @@ class Configuration:
                 f"a flush age of {self.max_wait_ms:g} ms: it must be above 0, and at most"
                 f" {MOST_WAIT_MS:,.0f}"
             )
+        if not _BOUNDARY.fullmatch(self.transaction):
+            raise ConfigError(
+                f"transaction {self.transaction!r}: it must be chunk, batch, or a number of chunks"
+            )
+        if self.transaction == "batch" and self.parallelism > 1:
+            raise ConfigError(
+                f"transaction batch with {self.parallelism} writers: one transaction has one writer"
+            )
+
+    @property
+    def boundary(self) -> Literal["chunk", "batch"] | int:
+        """`transaction` as the engine takes it."""
+        if self.transaction == "batch":
+            return "batch"
+        return "chunk" if self.transaction == "chunk" else int(self.transaction)
 
     def __str__(self) -> str:
         parts = (self.table, self.strategy, self.driver, self.chunk_size, self.parallelism)
         delay = f"/{self.rtt_ms:g}ms" if self.rtt_ms else ""
         age = "" if self.max_wait_ms is None else f"/flush{self.max_wait_ms:g}ms"
-        return "/".join(map(str, parts)) + delay + age
+        kept = "" if self.transaction == "chunk" else f"/commit:{self.transaction}"
+        return "/".join(map(str, parts)) + delay + age + kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +119,7 @@ class SweepPlan:
     arrival_rows_per_s: rows arrive at this rate (open loop); None: all are there at once.
     payload_rows: of each call of `Writer.add`, where configurations have a flush age.
     sources: by table, the fingerprint of the source of its rows; synthetic ones have none.
-    on_conflict, transaction: as the engine takes them.
+    on_conflict: as the engine takes it.
     search: where not every configuration runs in every block, which do.
     """
 
@@ -110,7 +130,6 @@ class SweepPlan:
     epochs: int = 1
     seed: int = 1
     on_conflict: OnConflict = OnConflict.ERROR
-    transaction: Literal["chunk", "batch"] | int = "chunk"
     filled: int = 0
     regime: Regime = "burst"
     server_settings: Mapping[str, str] = field(default_factory=dict)
@@ -150,7 +169,7 @@ class SweepPlan:
                 f"an arrival rate of {rows_per_s:g} rows/s: it must be above 0, and at most"
                 f" {MOST_ROWS_PER_S:,.0f}"
             )
-        if self.transaction != "chunk":
+        if any(c.transaction != "chunk" for c in self.configurations):
             raise ConfigError(
                 "rows that arrive at a rate are committed by the chunk, so that each chunk's wait"
                 " is known: use transaction chunk"
@@ -250,6 +269,7 @@ def plan_from_document(document: dict[str, Any]) -> SweepPlan:
         configurations = tuple(Configuration(**c) for c in parts.pop("configurations"))
         on_conflict = OnConflict(parts.pop("on_conflict"))
         search = _search(parts.pop("search", None))
+        parts.pop("transaction", None)  # of all configurations, in older runs: always "chunk"
         return SweepPlan(
             configurations=configurations, on_conflict=on_conflict, search=search, **parts
         )

@@ -59,8 +59,9 @@ def full_grid(
     parallelism: Sequence[int],
     rtts_ms: Sequence[float] = (0.0,),
     max_waits_ms: Sequence[float | None] = (None,),
+    transactions: Sequence[str] = ("chunk",),
 ) -> tuple[Configuration, ...]:
-    """Every combination, each value counted once."""
+    """Every combination, each value counted once; one transaction for all has one writer only."""
     grid = product(
         dict.fromkeys(tables),
         dict.fromkeys(strategies),
@@ -69,8 +70,15 @@ def full_grid(
         dict.fromkeys(parallelism),
         dict.fromkeys(rtts_ms),
         dict.fromkeys(max_waits_ms),
+        dict.fromkeys(transactions),
     )
-    return tuple(Configuration(*values) for values in grid)
+    made = (
+        Configuration(
+            *(table, strategy, driver, size, 1 if kept == "batch" else writers, rtt_ms, age, kept)
+        )
+        for table, strategy, driver, size, writers, rtt_ms, age, kept in grid
+    )
+    return tuple(dict.fromkeys(made))
 
 
 def default_plan(

@@ -88,6 +88,7 @@ def record_of(trial: Trial, brief: Brief, started_at: datetime, outcome: Outcome
         chunk_size=configuration.chunk_size,
         chunk_rows=outcome.chunk_rows,
         parallelism=configuration.parallelism,
+        transaction=configuration.transaction,
         writers=brief.options_of(trial).writers,
         repeat=trial.repeat,
         block=trial.block,

@@ -18,7 +18,7 @@ import time
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ _STOP_LIMIT_S = 20.0
 
 class RevisionError(BatchbenchError):
     """A revision could not be built or run. Its own words are in the message."""
+
+
+def _told(configuration: Configuration) -> dict[str, Any]:
+    """A configuration for any revision: one that lacks a newer field has it as it is by default."""
+    return {
+        each.name: value
+        for each in fields(configuration)
+        if (value := getattr(configuration, each.name)) != each.default
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ async def measure(
         part_s = (end_s - begun_s) / (rounds + 1 - number)
         asked = {
             "dsn": dsn,
-            "configurations": [asdict(configuration) for configuration in _CONFIGURATIONS],
+            "configurations": [_told(configuration) for configuration in _CONFIGURATIONS],
             "rows": _ROWS,
             "blocks": _MOST_BLOCKS,
             "seed": number,

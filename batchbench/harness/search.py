@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ class Search:
 
 
 Configurations = Sequence["Configuration"]
-_Way = tuple[str, str, int, float]
+_Way = tuple[str, str, int, float, str]
 
 
 def members(
@@ -223,7 +223,7 @@ class _State:
             faults, levels = self._faults(group), self._levels(group)
             for c in group:
                 if str(c) in levels and str(c) not in faults:
-                    way = (c.strategy, c.driver, c.parallelism, c.rtt_ms)
+                    way = (c.strategy, c.driver, c.parallelism, c.rtt_ms, c.transaction)
                     mine = best.setdefault(way, {})
                     here = (levels[str(c)], str(c))
                     mine[c.table] = max(mine.get(c.table, here), here)
@@ -278,6 +278,4 @@ class _State:
 
 
 def _same_way(one: Configuration, other: Configuration) -> bool:
-    return (one.table, one.strategy, one.driver, one.parallelism, one.rtt_ms) == (
-        *(other.table, other.strategy, other.driver, other.parallelism, other.rtt_ms),
-    )
+    return replace(one, chunk_size=other.chunk_size) == other

@@ -34,6 +34,7 @@ class Space:
     drivers: Sequence[str] = ()
     chunk_sizes: Sequence[int] = ()
     writers: Sequence[int] = ()
+    transactions: Sequence[str] = ("chunk",)
     rtt_ms: float = 0.0
 
 
@@ -92,6 +93,7 @@ def _plan(
         space.chunk_sizes,
         [count for count in space.writers if most is None or count <= most] or [1],
         [space.rtt_ms],
+        transactions=space.transactions,
     )
     own = [replace(configured(label, settings), rtt_ms=space.rtt_ms) for label in labels]
     allowed = [c for c in own if most is None or c.parallelism <= most]

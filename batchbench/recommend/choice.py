@@ -46,6 +46,7 @@ class Recommendation:
     behind each table's chunk size. verdicts: what fresh runs say of each claim that it makes.
     remarks: what was left out. ladders: how speed grows with writers. sustained: one long
     load of each finalist; orders: whether that ranks them as bursts do, a sentence a table.
+    boundary: what to commit together, where the run compared that: no variable sets it.
     """
 
     run_id: str
@@ -60,11 +61,12 @@ class Recommendation:
     ladders: tuple[Ladder, ...] = ()
     sustained: tuple[Sustained, ...] = ()
     orders: tuple[str, ...] = ()
+    boundary: str = ""
 
     @property
     def scaling(self) -> tuple[Ladder, ...]:
         """The ladders of what is recommended."""
-        chosen = {(row.table, row.way.strategy, row.way.driver) for row in self.chosen}
+        chosen = {(row.table, *row.way.plug) for row in self.chosen}
         return tuple(one for one in self.ladders if (one.table, *one.plug) in chosen)
 
     @property
@@ -117,6 +119,7 @@ def recommend(run: Run, constraints: Constraints | None = None) -> Recommendatio
         ladders=ladders(run),
         sustained=sustained,
         orders=tuple(filter(None, orders)),
+        boundary=_boundary(way, means),
     )
 
 
@@ -161,7 +164,7 @@ def _choose_way(means: Mapping[Way, Mean]) -> Way:
         and mean.tables == means[best].tables
         and mean.ratio >= ENOUGH * means[best].ratio
     ]
-    return min(near, key=lambda way: way.parallelism)
+    return min(near, key=lambda way: (way.parallelism, way.transaction != "chunk"))
 
 
 def _choose_chunk(rows: Sequence[RankingRow]) -> RankingRow:
@@ -195,8 +198,22 @@ def _way_values(way: Way, means: Mapping[Way, Mean]) -> tuple[dict[str, str], di
     return values, reasons
 
 
+def _boundary(way: Way, means: Mapping[Way, Mean]) -> str:
+    """What to commit together, and what each boundary is worth; "" where one was measured."""
+    best: dict[str, float] = {}
+    for one, mean in means.items():
+        best[one.transaction] = max(best.get(one.transaction, 0.0), mean.ratio)
+    if len(best) < 2 and way.transaction == "chunk":
+        return ""
+    figures = ", ".join(f"{name}: {ratio:.3f}" for name, ratio in sorted(best.items()))
+    return (
+        f"commit with batchbench load --transaction {way.transaction}, in a program"
+        f" transaction={way.transaction}; of the best by transaction: {figures}"
+    )
+
+
 def _same_plugs(one: Way, other: Way) -> bool:
-    return (one.strategy, one.driver) == (other.strategy, other.driver)
+    return one.plug == other.plug
 
 
 def _next_best(way: Way, means: Mapping[Way, Mean], part: str) -> str:
@@ -285,6 +302,8 @@ def env_text(recommendation: Recommendation) -> str:
         lines.append(f"# provisional: {recommendation.doubt}")
     lines += [f"# {remark}" for remark in recommendation.remarks]
     lines += [f"# {verdict.sentence}" for verdict in recommendation.verdicts if verdict.confirmed]
+    if recommendation.boundary:
+        lines.append(f"# {recommendation.boundary}")
     lines += [f"# {text}" for text in recommendation.orders]
     lines += [
         f"# scaling of {one.table}, {one.name}: {one.sentence}"

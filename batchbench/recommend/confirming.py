@@ -204,7 +204,7 @@ def _by_finalist(fresh: Iterable[Run]) -> dict[Finalist, list[tuple[int, TrialRe
     found: dict[Finalist, list[tuple[int, TrialRecord]]] = {}
     for number, run in enumerate(fresh):
         for record in run.trials:
-            way = Way(record.strategy, record.driver, record.parallelism)
+            way = Way.of(record)
             rows = record.chunk_rows or record.chunk_size
             finalist = Finalist(record.table, way, rows)
             found.setdefault(finalist, []).append((number, record))

@@ -13,6 +13,7 @@ from batchbench.results import (
     Run,
     RunInfo,
     TrialRecord,
+    committed,
     meets_goal,
     p99_s,
     peak_rss_mb,
@@ -28,10 +29,25 @@ class Way:
     strategy: str
     driver: str
     parallelism: int
+    transaction: str = "chunk"
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> Way:
+        """That a trial went."""
+        return cls(record.strategy, record.driver, record.parallelism, record.transaction)
+
+    @property
+    def plug(self) -> tuple[str, str]:
+        """Strategy and driver, for charts and tables: where chunks are committed together, that is
+        a part of the strategy.
+        """
+        kept = committed(self.transaction, before=", ")
+        return f"{self.strategy}{kept}", self.driver
 
     def __str__(self) -> str:
         writers = "1 writer" if self.parallelism == 1 else f"{self.parallelism} writers"
-        return f"{self.strategy} over {self.driver}, {writers}"
+        kept = committed(self.transaction, before=", ")
+        return f"{self.strategy} over {self.driver}, {writers}{kept}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +213,7 @@ def _to_best(one: _Candidate, best: _Candidate, confidence: float) -> Ratio | No
 def _candidates(trials: Iterable[TrialRecord]) -> list[_Candidate]:
     found: dict[tuple[str, Way, int | None], _Candidate] = {}
     for record in trials:
-        way = Way(record.strategy, record.driver, record.parallelism)
+        way = Way.of(record)
         # Where a limit cut the chunk, what was used is what is meant.
         key = (record.table, way, record.chunk_rows)
         found.setdefault(key, _Candidate(*key)).records.append(record)

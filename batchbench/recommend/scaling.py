@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from batchbench.recommend.ranking import Way
 from batchbench.results import Run, TrialRecord
 from batchbench.stats import Coefficient, Scaling, fit_scaling
 from batchbench.stats.scaling import FEWEST_LEVELS
@@ -84,7 +85,7 @@ def ladders(run: Run) -> tuple[Ladder, ...]:
     """One for each table, strategy and driver with two numbers of writers or more, in order."""
     found: dict[tuple[str, str, str], dict[int, dict[int, list[TrialRecord]]]] = {}
     for record in run.trials:
-        plug = (record.table, record.strategy, record.driver)
+        plug = (record.table, *Way.of(record).plug)
         sizes = found.setdefault(plug, {})
         steps = sizes.setdefault(record.chunk_rows or 0, {})
         steps.setdefault(record.parallelism, []).append(record)

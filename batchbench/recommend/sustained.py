@@ -69,7 +69,7 @@ def sustained_loads(run: Run) -> tuple[Sustained, ...]:
 
 
 def _finalist(record: TrialRecord) -> Finalist:
-    way = Way(record.strategy, record.driver, record.parallelism)
+    way = Way.of(record)
     return Finalist(record.table, way, record.chunk_rows or record.chunk_size)
 
 

@@ -57,7 +57,7 @@ def series(
     """A series in the colour of its strategy and the shape of its driver."""
     return Series(
         name,
-        hue_of(strategy, sorted({group.way.strategy for group in among})),
+        hue_of(strategy, sorted({group.plug[0] for group in among})),
         shape_of(driver, sorted({group.way.driver for group in among})),
         style,
         tuple(points),

@@ -88,7 +88,7 @@ class Group:
     @property
     def plug(self) -> tuple[str, str]:
         """Strategy and driver."""
-        return self.way.strategy, self.way.driver
+        return self.way.plug
 
     @property
     def speed(self) -> Spread | None:
@@ -139,7 +139,7 @@ def group_trials(run: Run) -> tuple[Group, ...]:
     """In the order of their first trials."""
     found: dict[tuple[str, Way, int | None], list[TrialRecord]] = {}
     for record in run.trials:
-        way = Way(record.strategy, record.driver, record.parallelism)
+        way = Way.of(record)
         found.setdefault((record.table, way, record.chunk_rows), []).append(record)
     return tuple(
         Group(table, way, rows, tuple(sorted({r.chunk_size for r in records})), tuple(records))

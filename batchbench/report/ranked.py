@@ -50,8 +50,7 @@ def _rank_row(evidence: Evidence, row: RankingRow, best: RankingRow) -> RankRow:
     p99 = group.spread(lambda record: record.p99_s)
     return RankRow(
         cells=(
-            row.way.strategy,
-            row.way.driver,
+            *row.way.plug,
             str(row.way.parallelism),
             f"{row.chunk_rows:,}" if row.chunk_rows else "?",
             group.speed_text,

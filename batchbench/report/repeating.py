@@ -12,7 +12,10 @@ from batchbench.report.groups import Group
 from batchbench.results import RunInfo
 
 _FLAGS = ("--resume", "--json", "--watch", "--output", "-o")
-_GRID = ("--profile", "--table", "--strategy", "--driver", "--chunk-size", "--parallelism")
+_GRID = (
+    *("--profile", "--table", "--strategy", "--driver", "--chunk-size", "--parallelism"),
+    "--transaction",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ def deciding_command(
     rows: of each load, where it is to be others.
     """
     chosen = tuple(settings)
+    boundaries = _joined(one.way.transaction for one in chosen)
     replaced = {*_GRID, "--repeats", *_FLAGS} | ({"--rows"} if rows else set())
     words = [
         *_kept(info.command, replaced),
@@ -54,6 +58,7 @@ def deciding_command(
         _joined(one.chunk_size for one in chosen),
         "--parallelism",
         _joined(one.way.parallelism for one in chosen),
+        *(["--transaction", boundaries] if boundaries != "chunk" else []),
         "--repeats",
         str(repeats),
     ]

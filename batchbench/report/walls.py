@@ -48,7 +48,7 @@ def walls(info: RunInfo, groups: Iterable[Group]) -> tuple[Wall, ...]:
     for strategy, driver in dict.fromkeys(group.plug for group in of_table):
         mine = [group for group in of_table if group.plug == (strategy, driver)]
         cut = _cut(mine)
-        parameters = _LIMITS.get(driver) if strategy == _PARAMETER_A_VALUE else None
+        parameters = _LIMITS.get(driver) if mine[0].way.strategy == _PARAMETER_A_VALUE else None
         columns = _columns(info, mine[0].table)
         if cut is not None:
             why = parameters if _explains(parameters, cut) else None

@@ -36,6 +36,7 @@ from batchbench.results.records import (
     ServerInfo,
     Sitting,
     TrialRecord,
+    committed,
     meets_goal,
 )
 from batchbench.results.writing import RunWriter, open_run, safe_command
@@ -59,6 +60,7 @@ __all__ = [
     "ServerInfo",
     "Sitting",
     "TrialRecord",
+    "committed",
     "confirmation_folder",
     "keeping_up",
     "load_run",

@@ -34,6 +34,14 @@ def meets_goal(rows_per_s: float, peak_rss_mb: float) -> bool:
     return rows_per_s > GOAL_ROWS_PER_S and peak_rss_mb < GOAL_PEAK_RSS_MB
 
 
+def committed(transaction: str, before: str = "") -> str:
+    """ "committed by the batch", "committed by 8 chunks"; "" by the chunk. before: put ahead."""
+    if transaction == "chunk":
+        return ""
+    unit = "the batch" if transaction == "batch" else f"{transaction} chunks"
+    return f"{before}committed by {unit}"
+
+
 class Key(NamedTuple):
     """What tells the configurations of a run apart, round trips included: what is best near may be
     worst far away.
@@ -46,13 +54,15 @@ class Key(NamedTuple):
     parallelism: int
     rtt_ms: float
     max_wait_ms: float | None = None
+    transaction: str = "chunk"
 
     @property
     def name(self) -> str:
         """ "heart_rate copy psycopg 5,000 x 2", with " +5 ms" where round trips took longer, and
-        " flushed after 20 ms" of a Writer.
+        " flushed after 20 ms" of a Writer, " committed by the batch" where chunks go together.
         """
         way = f"{self.table} {self.strategy} {self.driver} {self.chunk_size:,} x {self.parallelism}"
+        way += committed(self.transaction, before=" ")
         delayed = f"{way} +{self.rtt_ms:g} ms" if self.rtt_ms else way
         if self.max_wait_ms is None:
             return delayed
@@ -69,6 +79,7 @@ class TrialRecord:
     plan.
     table: a metric ("heart_rate") or a table's name. chunk_size: rows, as configured;
     chunk_rows: as used, after the limits. parallelism: as configured; writers: as used.
+    transaction: what was committed together: "chunk", "batch" or a number of chunks.
     repeat, block: from 1 (block 0 for warm-ups); position: within the block, from 1.
     status "failed": `reason` says why, and what was not measured is None.
     rows: sent. rows_verified: counted in the table afterwards; checksum_ok: whether they are
@@ -131,6 +142,7 @@ class TrialRecord:
     behind_seconds: tuple[_Amount, ...] = ()
     max_wait_ms: _Amount | None = None
     payload_rows: _Count | None = None
+    transaction: Annotated[str, Field(pattern=r"^(chunk|batch|[1-9][0-9]*)$")] = "chunk"
     observed: Mapping[str, float | None] = field(default_factory=dict)
     unobserved: Mapping[str, str] = field(default_factory=dict)
     waits: Mapping[str, _Amount] = field(default_factory=dict)
@@ -139,7 +151,8 @@ class TrialRecord:
     def key(self) -> Key:
         """Its configuration, as planned."""
         kind = (self.table, self.strategy, self.driver)
-        return Key(*kind, self.chunk_size, self.parallelism, self.rtt_ms, self.max_wait_ms)
+        conditions = (self.rtt_ms, self.max_wait_ms, self.transaction)
+        return Key(*kind, self.chunk_size, self.parallelism, *conditions)
 
     @property
     def name(self) -> str:
