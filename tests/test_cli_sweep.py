@@ -39,6 +39,12 @@ def test_a_dry_run_says_what_can_be_shown(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_rows_of_a_payload_need_a_writer_to_go_through(tmp_path: Path) -> None:
+    done = sweep(*GRID, "--payload-rows", "7", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "without --max-wait-ms no row goes through a Writer" in " ".join(done.stderr.split())
+
+
 def test_a_budget_without_a_number_of_repeats(dsn18: str, tmp_path: Path) -> None:
     done = sweep(
         *(*GRID, "--rows", "200", "--budget", "2s", "--dsn", dsn18, "-o", "run"), cwd=tmp_path

@@ -218,6 +218,15 @@ def test_only_what_was_swept_is_set() -> None:
     assert "no other strategy was measured" in advice.reasons["BATCH_STRATEGY"]
 
 
+def test_writers_measured_with_another_strategy_only_do_not_count() -> None:
+    other = ("sleep", "unnest", "psycopg", 500, 2)
+    advice = recommend(run_of({copying(500): [9_000], other: [5_000]}))
+    assert (
+        advice.reasons["BATCH_PARALLELISM"]
+        == "the only parallelism that was measured with that strategy and driver"
+    )
+
+
 def test_a_table_without_a_usable_trial_is_left_alone_and_fails_the_goal() -> None:
     run = run_of(
         {

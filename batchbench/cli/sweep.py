@@ -88,8 +88,11 @@ def sweep_command(
         ),
     ] = None,
     payload_rows: Annotated[
-        int, typer.Option(help="Rows of each Writer.add, with --max-wait-ms.", min=1)
-    ] = PAYLOAD_ROWS,
+        int | None,
+        typer.Option(
+            help=f"With --max-wait-ms: rows of each Writer.add. Default: {PAYLOAD_ROWS}.", min=1
+        ),
+    ] = None,
     target_p99_ms: Annotated[
         int | None,
         typer.Option(
@@ -166,6 +169,11 @@ def sweep_command(
         raise ConfigError(
             "--confirm and --race compare speeds, and --arrival-rate sets them: leave one out"
         )
+    if payload_rows is not None and max_wait_ms is None and not resume:
+        raise ConfigError(
+            "--payload-rows is what each Writer.add brings, and without --max-wait-ms no row goes"
+            " through a Writer: name flush ages, such as --max-wait-ms 1,5,20,100, or leave it out"
+        )
     settings = read_settings(env_file)
     budget_s = None if budget is None else seconds_of(budget, "--budget")
     subjects = find_subjects(table, profile, source)
@@ -191,7 +199,7 @@ def sweep_command(
             regime=regime.value,
             server_settings=server_settings(server_setting or []),
             arrival_rows_per_s=arrival_rate,
-            payload_rows=payload_rows,
+            payload_rows=payload_rows or PAYLOAD_ROWS,
             search=Search() if race else None,
         )
         plan = make_plan(

@@ -206,9 +206,10 @@ def _boundary(way: Way, means: Mapping[Way, Mean]) -> str:
     if len(best) < 2 and way.transaction == "chunk":
         return ""
     figures = ", ".join(f"{name}: {ratio:.3f}" for name, ratio in sorted(best.items()))
+    value = way.transaction if way.transaction.isdigit() else repr(way.transaction)
     return (
         f"commit with batchbench load --transaction {way.transaction}, in a program"
-        f" transaction={way.transaction}; of the best by transaction: {figures}"
+        f" load(transaction={value}); of the best by transaction: {figures}"
     )
 
 
@@ -227,7 +228,7 @@ def _next_best(way: Way, means: Mapping[Way, Mean], part: str) -> str:
 
 def _levels(levels: Mapping[int, float]) -> str:
     if len(levels) == 1:
-        return "the only parallelism that was measured"
+        return "the only parallelism that was measured with that strategy and driver"
     figures = ", ".join(f"{count}: {ratio:.3f}" for count, ratio in sorted(levels.items()))
     return f"the fewest writers within {ENOUGH:g} of the best; of the best by writers: {figures}"
 
