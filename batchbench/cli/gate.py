@@ -24,6 +24,7 @@ from batchbench.cli.running import run_async
 from batchbench.config import step_summary
 from batchbench.errors import ConfigError
 from batchbench.gate import (
+    PORTABILITY_FILE,
     Result,
     Rules,
     Status,
@@ -33,6 +34,9 @@ from batchbench.gate import (
     judge_pairs,
     junit,
     markdown,
+    portability,
+    portability_text,
+    read_portability,
     read_rules,
 )
 from batchbench.harness.revisions import BUDGET_S, ROUNDS, measure, revisions
@@ -58,6 +62,14 @@ def gate_command(
         bool,
         typer.Option("--update-baseline", help="Make RUN the new --baseline, where it passes."),
     ] = False,
+    portable: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--portability",
+            help="A run of the --baseline's own code, of another machine or day: how far such runs"
+            " lie apart is kept with the baseline and allowed for. May be repeated.",
+        ),
+    ] = None,
     against_ref: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +102,11 @@ def gate_command(
         raise ConfigError("name a RUN, or a revision with --against-ref")
     if update_baseline and baseline is None:
         raise ConfigError("--update-baseline needs the --baseline that it replaces")
+    if portable and baseline is None:
+        raise ConfigError("--portability needs the --baseline that it is kept with")
     wanted, budget_s = read_rules(rules), seconds_of(budget, "--budget")
+    if portable and baseline is not None:
+        _keep_portability(baseline, [load_run(folder) for folder in portable])
     if run is not None:
         results = _judge_run(load_run(run), baseline, wanted)
     else:
@@ -101,6 +117,16 @@ def gate_command(
     if update_baseline and run is not None and baseline is not None:
         _replace(baseline, run, code)
     return code
+
+
+def _keep_portability(baseline: Path, runs: list[Run]) -> None:
+    runs = [load_run(baseline), *runs]
+    code = {run.info.git_revision or run.info.batchbench_version for run in runs}
+    if len(code) > 1:
+        warn(f"the runs are of {len(code)} revisions: what those differ by counts as well")
+    found = portability(runs)
+    write_whole(baseline / PORTABILITY_FILE, portability_text(found))
+    err.print(f"the yardstick carries with an error of {found.words}", markup=False)
 
 
 def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> list[Result]:
@@ -156,7 +182,10 @@ def _replace(baseline: Path, run: Path, code: int) -> None:
     if code == 1 or (code and not first):
         warn(f"the baseline stays as it is: {run} does not pass")
         return
+    portable = read_portability(baseline)
     if not first:
         shutil.rmtree(baseline)
     shutil.copytree(run, baseline, dirs_exist_ok=True)
+    if portable is not None:  # of the machines and the yardstick, not of the code
+        write_whole(baseline / PORTABILITY_FILE, portability_text(portable))
     err.print(f"{baseline} is now a copy of {run}", markup=False)

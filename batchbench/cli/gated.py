@@ -13,6 +13,7 @@ from batchbench.gate import (
     exit_code,
     judge_baseline,
     judge_run,
+    read_portability,
 )
 from batchbench.report import GateNote
 from batchbench.results import Run
@@ -26,7 +27,8 @@ def judged(run: Run, baseline: Run | None, rules: Rules) -> tuple[list[Result], 
     if baseline is None:
         return results, ()
     comparison = compare(baseline, run)
-    return results + judge_baseline(comparison, rules), comparison.remarks
+    portable = read_portability(baseline.folder)
+    return results + judge_baseline(comparison, rules, portable), comparison.remarks
 
 
 def gate_note(run: Run, baseline: Run | None = None) -> GateNote | None:

@@ -9,12 +9,21 @@ from batchbench.gate.judging import (
     judge_ratio,
     judge_run,
 )
+from batchbench.gate.portability import (
+    PORTABILITY_FILE,
+    Portability,
+    portability,
+    portability_text,
+    read_portability,
+)
 from batchbench.gate.rules import GOAL, METRICS, Rule, Rules, configured_rules, read_rules
 from batchbench.gate.showing import document, headline, junit, markdown
 
 __all__ = [
     "GOAL",
     "METRICS",
+    "PORTABILITY_FILE",
+    "Portability",
     "Result",
     "Rule",
     "Rules",
@@ -29,5 +38,8 @@ __all__ = [
     "judge_run",
     "junit",
     "markdown",
+    "portability",
+    "portability_text",
+    "read_portability",
     "read_rules",
 ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import exp, hypot, log
 from statistics import median
 from typing import Protocol
 
-from batchbench.compare import Comparison
+from batchbench.compare import Comparison, Difference
+from batchbench.gate.portability import Portability
 from batchbench.gate.rules import METRICS, Rule, Rules
 from batchbench.results import Key, Run, TrialRecord
 from batchbench.stats import Ratio, Verdict, judge, ratio_of_logs
@@ -81,17 +83,54 @@ def _figure(value: float) -> str:
     return f"{rounded:,.0f}" if rounded >= 10_000 else f"{rounded:,g}"
 
 
-def judge_baseline(comparison: Comparison, rules: Rules) -> list[Result]:
-    """Hold a run against a stored one."""
+def judge_baseline(
+    comparison: Comparison, rules: Rules, portable: Portability | None = None
+) -> list[Result]:
+    """Hold a run against a stored one. portable: how far runs of the same code lie apart; a
+    difference from the bound that is no larger cannot be told. Where that is unknown, nothing can
+    be told of runs on different machines.
+    """
     name = f"not slower than {comparison.before} by more than {rules.max_slowdown:.0%}"
+    if comparison.by_yardstick:
+        error = portable.words if portable else "error not measured"
+        name = f"{name} (through the yardstick: {error})"
+    doubt = _doubt(comparison, portable)
     results = [
-        judge_ratio(name, difference.name, difference.verdict, rules.max_slowdown)
+        Result(name, difference.name, Status.UNDECIDED, doubt)
+        if doubt
+        else _judge_difference(name, difference, rules.max_slowdown, portable)
         for difference in comparison.differences
     ]
     return results + [
         Result(name, missing, Status.UNDECIDED, "only one of the runs has it to compare")
         for missing in comparison.missing
     ]
+
+
+def _doubt(comparison: Comparison, portable: Portability | None) -> str:
+    if not comparison.elsewhere or (comparison.by_yardstick and portable):
+        return ""
+    if comparison.by_yardstick:
+        return "on another machine, and how far the yardstick carries was not measured"
+    return "on another machine, and not both runs have a yardstick"
+
+
+def _judge_difference(
+    name: str, difference: Difference, max_slowdown: float, portable: Portability | None
+) -> Result:
+    verdict = difference.verdict
+    if portable is not None:
+        verdict = replace(verdict, ratio=_widened(verdict.ratio, portable.error))
+    return judge_ratio(name, difference.name, verdict, max_slowdown)
+
+
+def _widened(ratio: Ratio, error: float) -> Ratio:
+    """With an error that no trial of the two runs shows: independent ones add in squares."""
+    if ratio.low is None or ratio.high is None:
+        return ratio
+    low = exp(ratio.log - hypot(ratio.log - log(ratio.low), error))
+    high = exp(ratio.log + hypot(log(ratio.high) - ratio.log, error))
+    return replace(ratio, low=low, high=high)
 
 
 class Pair(Protocol):

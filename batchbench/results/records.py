@@ -203,6 +203,11 @@ class Environment:
     memory_mb: int
     packages: Mapping[str, str]
 
+    @property
+    def machine(self) -> tuple[str, int, int]:
+        """What tells machines apart, as far as it was kept."""
+        return self.platform, self.cpu_count, self.memory_mb
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
