@@ -16,7 +16,16 @@ from batchbench.cli.app import app
 from batchbench.config import Settings
 from batchbench.errors import InputError
 from batchbench.harness.planning import configured
-from batchbench.report import LivePage, Report, build_report, markdown, page, plain_lines
+from batchbench.report import (
+    GateNote,
+    LivePage,
+    Report,
+    build_report,
+    build_reports,
+    markdown,
+    page,
+    plain_lines,
+)
 from batchbench.report.current import AUTO_DRIVER, AUTO_STRATEGY
 from batchbench.report.figures import change_text, number, percent, short, with_spread
 from batchbench.report.groups import spread_of
@@ -443,17 +452,25 @@ def test_gates_that_were_not_measured_are_no_pass(
     assert "rule 1" in done.output
 
 
-def test_a_page_shows_one_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pooled, the loads from far away would be noise of the near ones."""
-    monkeypatch.chdir(tmp_path)
+def near_and_far() -> Run:
     near, far = sleep_run(), sleep_run(8_000, 10_000)
     moved = (replace(r, rtt_ms=20.0, trial_id=f"far{r.trial_id}") for r in far.records)
-    both = replace(near, records=(*near.records, *moved))
+    return replace(near, records=(*near.records, *moved))
+
+
+def test_round_trips_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pooled, the loads from far away would be noise of the near ones."""
+    monkeypatch.chdir(tmp_path)
+    both = near_and_far()
     folder, output = stored(tmp_path / "run", both), tmp_path / "report.html"
     words = ["report", str(folder), "-o", str(output)]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 2
-    assert "0, 20 ms more; name one of them with --rtt-ms" in done.output
+    assert done.exit_code == 0, done.output
+    assert output.read_text() == page(*build_reports(load_run(folder)))
+    assert done.output.count("Did it pass?") == 2
+    assert "round trips of 20 ms more:\n" in done.output
+    marked = CliRunner().invoke(app, [*words, "--markdown"])
+    assert marked.output.count("#### round trips") == 2
     done = CliRunner().invoke(app, [*words, "--rtt-ms", "20", "--baseline", str(folder)])
     assert done.exit_code == 0, done.output
     far_away = load_run(folder).at(20)
@@ -462,7 +479,36 @@ def test_a_page_shows_one_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyP
         build_report(both)
     with LivePage() as live:
         live.update(both)
-        assert "the sweep has loads of 20 ms as well" in live.data()
+        reports = json.loads(live.data())["reports"]
+    assert [(one["rtt_ms"], len(one["trials"]["rows"])) for one in reports] == [(0, 16), (20, 16)]
+
+
+def test_a_round_trip_without_a_figure_is_named_in_the_others() -> None:
+    both = near_and_far()
+    failed = (replace(r, status="failed") if r.rtt_ms else r for r in both.records)
+    (only,) = build_reports(replace(both, records=tuple(failed)))
+    assert "no load with round trips of 20 ms more ended well" in only.warnings
+    near, far = build_reports(both, both.at(20))
+    assert (near.baseline, far.baseline is None) == (None, False)
+    assert "the baseline has no round trips of 0 ms more" in near.warnings
+    with pytest.raises(InputError, match="baseline has no round trips of 20 ms more, as run"):
+        build_reports(both.at(20), both.at(0))
+
+
+def test_gates_are_asked_of_every_round_trip() -> None:
+    both = near_and_far()
+    asked = []
+
+    def judge(part: Run, before: Run | None) -> GateNote:
+        asked.append((part.rtts_ms, before))
+        return GateNote("bad", "failed", "gates failed (1 of 1)", ("Gate speed: fail.",))
+
+    with LivePage(judge=judge) as live:
+        live.update(both)
+        live.update(both)
+        text = live.data()
+    assert text.count("gates failed (1 of 1)") == 2
+    assert asked == [((0.0,), None), ((20.0,), None)]
 
 
 @pytest.mark.parametrize("what", ["nothing", "no trials", "not a run", "only failures"])

@@ -38,8 +38,11 @@ def gate_note(run: Run, baseline: Run | None = None) -> GateNote | None:
     have nothing in common.
     """
     rules = configured_rules()
-    if rules is None:
-        return None
+    return None if rules is None else note_by(rules, run, baseline)
+
+
+def note_by(rules: Rules, run: Run, baseline: Run | None = None) -> GateNote:
+    """The same by rules that were read before."""
     results, _ = judged(run, baseline, rules)
     failed, undecided = (_only(results, status) for status in (Status.FAIL, Status.UNDECIDED))
     bad = [f"Gate {r.rule}, {r.subject}: {r.status}, {r.seen}." for r in failed + undecided]

@@ -329,7 +329,9 @@ class TrialTable:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report shows. repeat: the command that would run it again."""
+    """All that a report shows, of loads under one delay. repeat: the command that would run it
+    again. rtt_ms: what each round trip took more than the network's own.
+    """
 
     run_id: str
     created: str
@@ -344,4 +346,10 @@ class Report:
     trials: TrialTable
     environment: Mapping[str, Mapping[str, str]]
     repeat: str
+    rtt_ms: float
     warnings: tuple[str, ...]
+
+    @property
+    def round_trips(self) -> str:
+        """As a heading."""
+        return f"round trips of {self.rtt_ms:g} ms more"

@@ -2,7 +2,7 @@
 
 const app = document.getElementById("app");
 const root = document.documentElement;
-const kept = { table: null, charts: {}, trials: { sort: null, up: true, text: "", choices: {}, shown: 50 }, ranks: {} };
+const kept = { rtt: null, table: null, charts: {}, trials: { sort: null, up: true, text: "", choices: {}, shown: 50 }, ranks: {} };
 const SYMBOLS = { "+": "up", "-": "down", "~": "same", "??": "open" };
 const ICONS = { good: "✓", bad: "✗", unknown: "??" };
 const RANKS_SHOWN = 10;
@@ -245,12 +245,19 @@ function surroundings(report) {
 
 // --- the whole ----------------------------------------------------------------------------
 
-function navigation(report, redraw) {
+function navigation(data, report, redraw) {
   const links = [["findings", "Findings"], report.env && ["change", "Change"], ["speed", "Speed"], ["cost", "Cost"], ["ranking", "Ranking"], ["open", "Not decided"],
     report.baseline && ["baseline", "Baseline"], ["trials", "Trials"], ["environment", "Environment"]].filter(Boolean);
   const many = report.tables.length > 1;
+  const choose = (event) => {
+    kept.rtt = Number(event.target.value);
+    render(data);
+    document.getElementById("rtt-choice").focus({ preventScroll: true });
+  };
   return h("nav", { class: "parts", "aria-label": "Parts of the report" }, h("div", { class: "wide" },
     h("ul", {}, links.map(([id, name]) => h("li", {}, h("a", { href: `#${id}` }, name)))),
+    data.reports.length > 1 && h("label", {}, "round trips", h("select", { id: "rtt-choice", change: choose },
+      data.reports.map((one) => h("option", { value: one.rtt_ms, selected: one === report }, `+${one.rtt_ms} ms`)))),
     many && h("label", {}, "table", h("select", { id: "table-choice", change: (event) => { kept.table = event.target.value; redraw(); } },
       report.tables.map((one) => h("option", { value: one.table, selected: one.table === kept.table }, one.table))))));
 }
@@ -262,7 +269,8 @@ function liveLine(live) {
 }
 
 function render(data) {
-  const { report, live } = data;
+  const { live } = data;
+  const report = data.reports.find((one) => one.rtt_ms === kept.rtt) || data.reports[0];
   if (!report) {
     app.replaceChildren(h("main", { class: "plain" }, h("h1", {}, "batchbench"), liveLine(live), h("p", {}, live && live.note)));
     return;
@@ -274,9 +282,9 @@ function render(data) {
   app.replaceChildren(
     h("header", { class: "top" }, h("div", { class: "wide" },
       h("div", {}, h("p", { class: "brand" }, "batchbench report"), h("h1", {}, report.run_id),
-        h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${report.trials.rows.length + report.trials.left_out} trials`)),
+        h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${report.trials.rows.length + report.trials.left_out} trials${data.reports.length > 1 ? ` with round trips of ${report.rtt_ms} ms more` : ""}`)),
       themeButton())),
-    navigation(report, redraw),
+    navigation(data, report, redraw),
     h("main", { id: "main", class: "wide" }, liveLine(live), findings(report), report.env && changes(report), tables,
       openQuestions(report), baseline(report), trials(report), surroundings(report)),
     h("footer", { class: "wide" }, `Made by batchbench ${report.batchbench} from measured trials only.`));
