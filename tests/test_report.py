@@ -280,13 +280,20 @@ def test_latency_ends_at_all_chunks() -> None:
 def test_wal_and_waits_are_drawn_where_they_were_seen() -> None:
     run = sleep_run()
     assert not {"wal", "waits"} & {c.id for c in build_report(run).tables[0].cost_charts}
-    report = build_report(seeing(run, {"wal_bytes": 12_000.0, "IO:WalSync": 0.3, "running": 0.1}))
+    seen = seeing(run, {"wal_bytes": 12_000.0})
+    first, *others = (replace(r, waits={"IO:WalSync": 0.75, "running": 0.25}) for r in seen.records)
+    alone = replace(first, waits={"running": 1.0})
+    report = build_report(replace(seen, records=(alone, *others)))
     assert "WAL: 120 bytes a row on average." in report.tables[0].cost
     wal, waits = chart(report, "wal"), chart(report, "waits")
     assert isinstance(wal, BarChart)
     assert isinstance(waits, BarChart)
     assert {bar.values for bar in wal.views[0].bars} == {(120.0,)}
     assert waits.views[0].parts == ("IO:WalSync", "running")
+    assert waits.views[0].unit == "% of the time"
+    # An event that a trial has not is 0 there.
+    shares = sorted(bar.values for bar in waits.views[0].bars)
+    assert shares == [(65.625, 34.375), (75.0, 25.0)]
     unknown = build_report(seeing(run, {"wal_bytes": None}))
     assert "WAL: not recorded." in unknown.tables[0].cost
 
@@ -297,9 +304,9 @@ def test_shares_of_waiting_are_drawn_where_no_single_events_were_kept() -> None:
     assert isinstance(drawn, BarChart)
     view = drawn.views[0]
     assert dict(zip(view.parts, view.bars[0].values, strict=True)) == {
-        "running": 0.5,
-        "waiting for anything else": 0.375,
-        "waiting for the client": 0.125,
+        "running": 50,
+        "waiting for anything else": 37.5,
+        "waiting for the client": 12.5,
     }
 
 
@@ -312,6 +319,13 @@ def test_tables_of_any_name_get_colours_and_other_plugs_too() -> None:
     drawn = chart(build_report(run), "throughput")
     assert isinstance(drawn, XYChart)
     assert len({series.hue for series in drawn.views[0].series}) == 2
+
+
+def test_no_two_series_look_alike_to_who_sees_no_colours() -> None:
+    ways = [(s, d) for s in ("copy", "unnest", "values") for d in ("asyncpg", "psycopg")]
+    drawn = chart(build_report(run_of({("t", *way, 10, 1): [1e4] for way in ways})), "throughput")
+    assert isinstance(drawn, XYChart)
+    assert len({series.shape % 8 for series in drawn.views[0].series}) == len(ways)
 
 
 # --- open questions, trials, baseline ------------------------------------------------------------

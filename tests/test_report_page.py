@@ -200,6 +200,8 @@ def test_both_themes_fit_phones_and_screens(
     back = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     assert (sum(tab.evaluate(back)) < 3 * 128) == (theme == "dark")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    speed = tab.locator("#ranking th", has_text="rows/s").bounding_box()
+    assert speed["x"] + speed["width"] <= width, "the figure that counts needs no scrolling"
     tab.locator("button.theme").click()
     assert (sum(tab.evaluate(back)) < 3 * 128) != (theme == "dark")
     watched.context.close()

@@ -119,8 +119,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """hue: which colour; shape: which marker and dash, so that colour is never all that tells two
-    apart. style "curve" has neither markers nor hover.
+    """hue: which colour; shape: which marker and, where odd, that the line is dashed, so that
+    colour is never all that tells two apart; a step has no markers, so its dash tells all. A
+    "curve" has neither markers nor hover.
     """
 
     name: str

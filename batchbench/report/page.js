@@ -124,8 +124,9 @@ function ranking(report, table) {
   const told = report.rank_columns.map((_, index) => table.ranking.some((one) => one.cells[index] !== ""));
   const numeric = (index) => (index >= 2 && index !== 6 ? "num" : null);
   const row = (one) => h("tr", { class: one.failed ? "failed" : one.chosen ? "chosen" : null },
-    one.cells.map((cell, index) => told[index] && h("td", { class: [numeric(index), index === 6 && { slower: "down", faster: "up", "??": "open", failed: "down" }[cell]].filter(Boolean).join(" ") || null },
+    one.cells.map((cell, index) => told[index] && h("td", { class: [numeric(index), index > 0 && index < 4 && "roomy", index === 6 && { slower: "down", faster: "up", "??": "open", failed: "down" }[cell]].filter(Boolean).join(" ") || null },
       cell,
+      index === 0 && h("span", { class: "narrow" }, `${one.cells[1]}, ${one.cells[2]} × ${one.cells[3]}`),
       index === 0 && one.chosen && h("span", { class: "tag chosen" }, "recommended"),
       index === 0 && one.current && h("span", { class: "tag" }, "current"))));
   const body = h("tbody");
@@ -139,7 +140,7 @@ function ranking(report, table) {
   };
   fill();
   return h("div", {}, scroller(`Ranking of ${table.table}`, h("table", {},
-    h("thead", {}, h("tr", {}, report.rank_columns.map((name, index) => told[index] && h("th", { scope: "col", class: numeric(index) }, name)))), body)),
+    h("thead", {}, h("tr", {}, report.rank_columns.map((name, index) => told[index] && h("th", { scope: "col", class: [numeric(index), index > 0 && index < 4 && "roomy"].filter(Boolean).join(" ") || null }, name)))), body)),
   h("div", { class: "after" }, more, h("span", {}, "~ equivalent to the fastest, ?? cannot tell; values are medians ± standard deviation, ratios have 95% intervals, each by itself: of many, some mislead.")));
 }
 
