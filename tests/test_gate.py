@@ -248,6 +248,7 @@ def test_junit_and_markdown() -> None:
     text = markdown(THREE)
     assert text.startswith("### batchbench gate: failed")
     assert "t \\| copy &lt;b>" in text
+    assert text.index("| ✗") < text.index("| ??") < text.index("| ✓")
 
 
 # --- as a command -------------------------------------------------------------------------------
@@ -263,6 +264,18 @@ def gate(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
     )
 
 
+def report_lines(run: str, folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "batchbench", "report", run, "-o", "report.html"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=child_environment({"PYTHONPATH": str(ROOT)}),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_the_gate_as_a_command(tmp_path: Path) -> None:
     good, slow = stored(tmp_path / "good", run(1.0)), stored(tmp_path / "slow", run(0.6, seed=2))
     summary = tmp_path / "summary.md"
@@ -274,6 +287,12 @@ def test_the_gate_as_a_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert summary.read_text() == (tmp_path / "m.md").read_text()
     ElementTree.parse(tmp_path / "j.xml")
+    # The same three first lines as the report has; its own gates are not configured here.
+    plain, marked = done.stdout.splitlines()[:3], (tmp_path / "m.md").read_text()
+    for line, told in zip(plain, report_lines(good, tmp_path), strict=True):
+        assert line.startswith(told.rstrip("."))
+        assert f"**{line[5:].partition('?')[0]}?**" in marked
+    assert "; gates passed (2 of 2)" in plain[0]
     base = str(tmp_path / "base")
     first = gate(good, "--baseline", base, "--update-baseline", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -295,6 +314,8 @@ def test_too_few_rounds_against_a_ref_tell_nothing(dsn18: str, tmp_path: Path) -
     done = gate("--against-ref", "HEAD", *words, cwd=ROOT)
     assert done.returncode == 5, done.stderr
     assert "too few for an interval" in done.stdout
+    assert done.stdout.startswith("[??] Did it pass? Gates cannot tell (1 of 1).\n")
+    assert "[??] Can it be trusted? Too few rounds to tell anything." in done.stdout
     listed = subprocess.run(
         ["git", "-C", ROOT, "worktree", "list"], capture_output=True, text=True, check=True
     )

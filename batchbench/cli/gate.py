@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from batchbench.cli.console import err, figures_grid, out, print_json, warn
 from batchbench.cli.files import append, write_whole
-from batchbench.cli.gated import judged
+from batchbench.cli.gated import Opening, first_lines_of_pairs, first_lines_of_run, judged
 from batchbench.cli.options import (
     AsJson,
     DataDir,
@@ -38,6 +38,7 @@ from batchbench.gate import (
     portability_text,
     read_portability,
     read_rules,
+    worst_first,
 )
 from batchbench.harness.revisions import BUDGET_S, ROUNDS, measure, revisions
 from batchbench.results import Run, load_run
@@ -108,11 +109,13 @@ def gate_command(
     if portable and baseline is not None:
         _keep_portability(baseline, [load_run(folder) for folder in portable])
     if run is not None:
-        results = _judge_run(load_run(run), baseline, wanted)
+        results, opening = _judge_run(load_run(run), baseline, wanted)
     else:
         with server_to_measure(dsn, server, data_dir) as opened:
             results = _judge_ref(against_ref or "", opened.dsn, rounds, budget_s, wanted)
-    _show(results, junit_file, markdown_file, as_json=as_json)
+        opening = first_lines_of_pairs(results)
+    _show(results, opening, as_json=as_json)
+    _write(results, opening, junit_file, markdown_file)
     code = exit_code(results)
     if update_baseline and run is not None and baseline is not None:
         _replace(baseline, run, code)
@@ -129,7 +132,7 @@ def _keep_portability(baseline: Path, runs: list[Run]) -> None:
     err.print(f"the yardstick carries with an error of {found.words}", markup=False)
 
 
-def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> list[Result]:
+def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> tuple[list[Result], Opening]:
     before = None
     if baseline is not None and (baseline / "run.json").is_file():
         before = load_run(baseline)
@@ -138,7 +141,7 @@ def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> list[Result]:
     results, remarks = judged(run, before, rules)
     for remark in remarks:
         warn(remark)
-    return results
+    return results, first_lines_of_run(run, before, rules)
 
 
 def _judge_ref(ref: str, dsn: str, rounds: int, budget_s: float, rules: Rules) -> list[Result]:
@@ -153,27 +156,34 @@ def _judge_ref(ref: str, dsn: str, rounds: int, budget_s: float, rules: Rules) -
     return judge_pairs(rule, pairs, rules.max_slowdown)
 
 
-def _show(
-    results: list[Result], junit_file: Path | None, markdown_file: Path | None, *, as_json: bool
-) -> None:
+def _show(results: list[Result], opening: Opening, *, as_json: bool) -> None:
     if as_json:
-        print_json(document(results))
-    else:
-        grid = figures_grid(headline(results))
-        for heading in ("", "rule", "configuration", "seen"):
-            grid.add_column(heading)
-        for result in results:
-            colour = _COLOURS[result.status]
-            texts = map(escape, (result.rule, result.subject, result.seen))
-            grid.add_row(f"[{colour}]{result.status}[/]", *texts)
-        out.print(grid)
+        print_json({"first_lines": opening.plain, **document(results)})
+        return
+    for line in opening.plain:
+        out.print(line, markup=False)
+    grid = figures_grid(headline(results))
+    for heading in ("", "rule", "configuration", "seen"):
+        grid.add_column(heading)
+    for result in worst_first(results):
+        colour = _COLOURS[result.status]
+        texts = map(escape, (result.rule, result.subject, result.seen))
+        grid.add_row(f"[{colour}]{result.status}[/]", *texts)
+    out.print(grid)
+
+
+def _write(
+    results: list[Result], opening: Opening, junit_file: Path | None, markdown_file: Path | None
+) -> None:
+    """Also to GitHub's summary of the step, where there is one."""
     if junit_file is not None:
         write_whole(junit_file, junit(results))
+    text = markdown(results, opening.markdown)
     if markdown_file is not None:
-        write_whole(markdown_file, markdown(results))
+        write_whole(markdown_file, text)
     summary = step_summary()
     if summary is not None:
-        append(summary, markdown(results).encode())
+        append(summary, text.encode())
 
 
 def _replace(baseline: Path, run: Path, code: int) -> None:

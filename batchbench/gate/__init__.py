@@ -8,6 +8,7 @@ from batchbench.gate.judging import (
     judge_pairs,
     judge_ratio,
     judge_run,
+    worst_first,
 )
 from batchbench.gate.portability import (
     PORTABILITY_FILE,
@@ -42,4 +43,5 @@ __all__ = [
     "portability_text",
     "read_portability",
     "read_rules",
+    "worst_first",
 ]

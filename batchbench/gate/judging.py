@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import exp, hypot, log
-from statistics import median
+from statistics import median, stdev
 from typing import Protocol
 
 from batchbench.compare import Comparison, Difference
@@ -47,6 +47,12 @@ def exit_code(results: Iterable[Result]) -> int:
     return 5 if not statuses or Status.UNDECIDED in statuses else 0
 
 
+def worst_first(results: Iterable[Result]) -> list[Result]:
+    """For people: what failed, what cannot be told, what passed."""
+    order = [Status.FAIL, Status.UNDECIDED, Status.PASS]
+    return sorted(results, key=lambda result: order.index(result.status))
+
+
 def judge_run(run: Run, rules: Rules) -> list[Result]:
     """Hold every configuration against the rules about single figures."""
     return [result for rule in rules.rules for result in _hold(run, rule)]
@@ -74,12 +80,13 @@ def _result(rule: Rule, subject: str, records: list[TrialRecord]) -> Result:
     value = median(known) if how == "median" else max(known)
     good = value > rule.above if rule.above is not None else value < (rule.below or 0)
     status = Status.PASS if good else Status.FAIL
-    return Result(rule.name, subject, status, f"{_figure(value)} ({how} of {len(known)})")
+    spread = f" ± {_figure(stdev(known), 2)}" if how == "median" and len(known) > 1 else ""
+    return Result(rule.name, subject, status, f"{_figure(value)}{spread} ({how} of {len(known)})")
 
 
-def _figure(value: float) -> str:
-    """ "248,000" or "0.1235": four digits that count."""
-    rounded = float(f"{value:.4g}")
+def _figure(value: float, digits: int = 4) -> str:
+    """ "248,000" or "0.1235": so many digits that count."""
+    rounded = float(f"{value:.{digits}g}")
     return f"{rounded:,.0f}" if rounded >= 10_000 else f"{rounded:,g}"
 
 
