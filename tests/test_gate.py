@@ -97,6 +97,16 @@ def test_what_was_not_measured_is_no_pass(only: dict[str, object]) -> None:
     assert exit_code([]) == 5
 
 
+def test_lines_that_cannot_be_read_are_no_pass(tmp_path: Path) -> None:
+    folder = Path(stored(tmp_path / "r", run(1.0)))
+    with (folder / "trials.ndjson").open("a") as file:
+        file.write('{"kind": "trial"')
+    done = gate(str(folder), cwd=tmp_path)
+    assert done.returncode == 5, done.stdout
+    assert "left out: 1 of 61" in done.stdout
+    assert done.stderr == f"warning: {folder}: trials.ndjson, line 61: cut off; left out\n"
+
+
 # --- against a baseline -------------------------------------------------------------------------
 
 

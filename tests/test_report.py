@@ -543,6 +543,11 @@ def test_broken_and_empty_runs_are_one_sentence_and_exit_code_2(tmp_path: Path, 
     assert not output.exists()
 
 
+def test_a_baseline_without_a_configuration_of_the_run_is_one_sentence() -> None:
+    with pytest.raises(InputError, match=r"none of the configurations .* repeat the command"):
+        build_report(sleep_run(), run_of({copying(7, table="other"): [1e4]}))
+
+
 def test_lines_that_cannot_be_read_are_named_on_the_page(tmp_path: Path) -> None:
     folder = stored(tmp_path / "run", sleep_run())
     with (folder / "trials.ndjson").open("a") as stream:

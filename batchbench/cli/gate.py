@@ -17,6 +17,7 @@ from batchbench.cli.options import (
     DataDir,
     Dsn,
     ServerSpec,
+    read_run,
     seconds_of,
     server_to_measure,
 )
@@ -109,7 +110,7 @@ def gate_command(
     if portable and baseline is not None:
         _keep_portability(baseline, [load_run(folder) for folder in portable])
     if run is not None:
-        results, opening = _judge_run(load_run(run), baseline, wanted)
+        results, opening = _judge_run(read_run(run), baseline, wanted)
     else:
         with server_to_measure(dsn, server, data_dir) as opened:
             results = _judge_ref(against_ref or "", opened.dsn, rounds, budget_s, wanted)
@@ -135,7 +136,7 @@ def _keep_portability(baseline: Path, runs: list[Run]) -> None:
 def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> tuple[list[Result], Opening]:
     before = None
     if baseline is not None and (baseline / "run.json").is_file():
-        before = load_run(baseline)
+        before = read_run(baseline)
     elif baseline is not None:
         warn(f"{baseline} holds no run yet; --update-baseline makes this one the baseline")
     results, remarks = judged(run, before, rules)

@@ -54,8 +54,14 @@ def worst_first(results: Iterable[Result]) -> list[Result]:
 
 
 def judge_run(run: Run, rules: Rules) -> list[Result]:
-    """Hold every configuration against the rules about single figures."""
-    return [result for rule in rules.rules for result in _hold(run, rule)]
+    """Hold every configuration against the rules about single figures. What could not be read may
+    be what fails them.
+    """
+    results = [result for rule in rules.rules for result in _hold(run, rule)]
+    if run.unread:
+        seen = f"left out: {run.unread} of {run.unread + len(run.records)}"
+        results.append(Result("every line of the run is read", "-", Status.UNDECIDED, seen))
+    return results
 
 
 def _hold(run: Run, rule: Rule) -> list[Result]:

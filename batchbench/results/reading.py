@@ -54,8 +54,9 @@ def load_run(folder: Path) -> Run:
             f"{folder / RUN_FILE} is no description of a run: {first_fault(error)}"
         ) from error
     records, warnings = _read_records(folder / TRIALS_FILE, steps)
+    unread = len(warnings)
     confirmations = tuple(_confirmations(folder, info, warnings))
-    return Run(folder, info, records, (*_changes(info), *warnings), confirmations)
+    return Run(folder, info, records, (*_changes(info), *warnings), confirmations, unread)
 
 
 def confirmation_folder(run: Run, number: int) -> Path:

@@ -291,7 +291,8 @@ class RunInfo:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A stored run. warnings: what could not be read, or makes its trials hard to compare.
-    confirmations: the runs that measured its recommendation afresh, in their order.
+    confirmations: the runs that measured its recommendation afresh, in their order. unread: lines
+    of its trials that could not be read.
     """
 
     folder: Path
@@ -299,6 +300,7 @@ class Run:
     records: tuple[TrialRecord, ...]
     warnings: tuple[str, ...] = ()
     confirmations: tuple[Run, ...] = ()
+    unread: int = 0
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
