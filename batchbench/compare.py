@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from batchbench.errors import InputError
@@ -33,6 +33,7 @@ class Comparison:
     """before, after: run ids. differences: largest change first. mean: of all configurations, None
     where there is none. by_yardstick: whether speeds were divided by each run's own yardstick.
     missing: configurations that only one of them has to compare. remarks: what makes that hard.
+    elsewhere: whether they ran on different machines; without yardsticks nothing can be told then.
     """
 
     before: str
@@ -42,6 +43,7 @@ class Comparison:
     by_yardstick: bool
     missing: tuple[str, ...]
     remarks: tuple[str, ...]
+    elsewhere: bool = False
 
 
 def compare(before: Run, after: Run, delta: float = 0.02) -> Comparison:
@@ -57,6 +59,8 @@ def compare(before: Run, after: Run, delta: float = 0.02) -> Comparison:
             f"runs {before.info.run_id} and {after.info.run_id} have no configuration in common:"
             " repeat the command of one of them for the other"
         )
+    elsewhere = before.info.environment.machine != after.info.environment.machine
+    known = both or not elsewhere
     differences = []
     for key in shared:
         ratio = unpaired_ratio(
@@ -65,15 +69,21 @@ def compare(before: Run, after: Run, delta: float = 0.02) -> Comparison:
             epochs=[record.epoch for record in new[key]],
             other_epochs=[record.epoch for record in old[key]],
         )
-        verdict = judge(ratio, delta)
+        verdict = judge(ratio if known else _untold(ratio), delta)
         differences.append(Difference(key, _median(old[key]), _median(new[key]), verdict))
     differences.sort(key=lambda d: -abs(d.verdict.ratio.log))
-    mean = judge(_mean([old, new], shared, yardsticks), delta)
+    of_all = _mean([old, new], shared, yardsticks)
+    mean = judge(of_all if known else _untold(of_all), delta)
     used = dict.fromkeys(r.key for run in (before, after) for r in run.trials if r.usable)
     missing = tuple(key.name for key in used if key not in shared)
     remarks = _remarks(before, after, by_yardstick=both)
     ids = before.info.run_id, after.info.run_id
-    return Comparison(*ids, tuple(differences), mean, both, missing, remarks)
+    return Comparison(*ids, tuple(differences), mean, both, missing, remarks, elsewhere)
+
+
+def _untold(ratio: Ratio) -> Ratio:
+    """Times of different machines: no interval holds what the machines differ by."""
+    return replace(ratio, low=None, high=None, error=None)
 
 
 def _mean(

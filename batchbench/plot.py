@@ -43,8 +43,9 @@ FORMATS = ("png", "svg", "pdf")
 _HUES = (
     "#1f5fbf", "#0c7f63", "#bb5a09", "#7c3fb8", "#b92c72", "#66690f", "#2f7590", "#76583f",
 )  # fmt: skip
-_MARKERS = ("o", "s", "^", "D")
-_DASHES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "X")
+_DASHES = ("-", "--")
+_STEPS = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 2, 2)), (0, (1, 3)), (0, (3, 1, 1, 1)))
 _INK, _SOFT, _GRID, _DANGER = "#171b22", "#4d5665", "#e6e9ee", "#b3261e"
 _HEAT = LinearSegmentedColormap.from_list("batchbench", ["#eef3fb", "#1f5fbf"])
 _STYLE: Any = {  # matplotlib types its keys one by one
@@ -225,12 +226,13 @@ def _draw_series(axes: Axes, series: Series) -> None:
     below = [point.y - (point.y if point.low is None else point.low) for point in series.points]
     above = [(point.y if point.high is None else point.high) - point.y for point in series.points]
     curve = series.style == "curve"
+    dashes = _STEPS if series.style == "step" else _DASHES
     axes.errorbar(
         xs,
         ys,
         yerr=[below, above] if series.style == "line" else None,
         color=color,
-        linestyle=":" if curve else _DASHES[series.shape % len(_DASHES)],
+        linestyle=":" if curve else dashes[series.shape % len(dashes)],
         marker=_MARKERS[series.shape % len(_MARKERS)] if series.style == "line" else None,
         markersize=5,
         elinewidth=0.9,

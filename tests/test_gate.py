@@ -16,7 +16,7 @@ import pytest
 
 from batchbench.compare import compare
 from batchbench.config import child_environment
-from batchbench.errors import ConfigError
+from batchbench.errors import ConfigError, InputError
 from batchbench.gate import (
     GOAL,
     Result,
@@ -29,6 +29,7 @@ from batchbench.gate import (
     judge_run,
     junit,
     markdown,
+    portability,
     read_rules,
 )
 from batchbench.harness.revisions import ROUNDS, Pair, in_turn, revisions
@@ -96,6 +97,16 @@ def test_what_was_not_measured_is_no_pass(only: dict[str, object]) -> None:
     assert exit_code([]) == 5
 
 
+def test_lines_that_cannot_be_read_are_no_pass(tmp_path: Path) -> None:
+    folder = Path(stored(tmp_path / "r", run(1.0)))
+    with (folder / "trials.ndjson").open("a") as file:
+        file.write('{"kind": "trial"')
+    done = gate(str(folder), cwd=tmp_path)
+    assert done.returncode == 5, done.stdout
+    assert "left out: 1 of 61" in done.stdout
+    assert done.stderr == f"warning: {folder}: trials.ndjson, line 61: cut off; left out\n"
+
+
 # --- against a baseline -------------------------------------------------------------------------
 
 
@@ -116,6 +127,82 @@ def test_a_configuration_that_is_missing_is_no_pass() -> None:
     results = judge_baseline(compare(other, more), GOAL)
     assert exit_code(results) == 5
     assert "only one of the runs" in results[-1].seen
+
+
+def on(run: Run, machine: int, run_id: str) -> Run:
+    moved = replace(run.info.environment, cpu_count=machine)
+    return replace(run, info=replace(run.info, environment=moved, run_id=run_id))
+
+
+def test_what_runs_of_the_same_code_differ_by_is_no_regression() -> None:
+    """Through the yardstick, the other machine seems slower by a quarter."""
+    here, there = on(run(1.0), 2, "here"), on(run(0.75, machine=3.0, seed=2), 8, "there")
+    after = on(run(0.76, machine=2.0, seed=3), 8, "after")
+    comparison = compare(here, after)
+    found = portability([here, there])
+    assert found.words == "± 32%, seen between 2 runs of the same code on 2 machines"
+    (unknown,) = judge_baseline(comparison, GOAL)
+    assert (unknown.status, "was not measured" in unknown.seen) == (Status.UNDECIDED, True)
+    (known,) = judge_baseline(comparison, GOAL, found)
+    assert known.status is Status.UNDECIDED
+    assert found.words in known.rule
+    (slow,) = judge_baseline(compare(here, on(run(0.4, seed=4), 8, "slow")), GOAL, found)
+    assert slow.status is Status.FAIL
+    small = replace(found, error=0.02)
+    assert statuses(judge_baseline(compare(here, here), GOAL, small)) == [Status.PASS]
+    assert statuses(judge_baseline(compare(here, here), GOAL, found)) == [Status.UNDECIDED]
+
+
+def test_the_error_holds_95_of_100_differences() -> None:
+    """A shift of each run, as machines have: further pairs of runs are within it as often."""
+    rng = np.random.default_rng(5)
+
+    def shifted(number: int) -> Run:
+        return on(run(rng.lognormal(0, 0.1), trials=8, seed=number), number, f"run{number}")
+
+    found = portability([shifted(number) for number in range(12)])
+    fresh = [shifted(number) for number in range(100, 160)]
+    logs = [
+        compare(one, other).differences[0].verdict.ratio.log
+        for one, other in zip(fresh[::2], fresh[1::2], strict=True)
+    ]
+    held = sum(abs(value) <= found.error for value in logs)
+    assert (found.differences, found.machines) == (66, 12)
+    assert 25 <= held <= 30
+    with pytest.raises(InputError, match="two different runs"):
+        portability([run(1.0), run(1.0)])
+    bare = [on(run(1.0, yardstick=False), 1, name) for name in "ab"]
+    with pytest.raises(InputError, match="no yardstick"):
+        portability(bare)
+
+
+def test_times_of_different_machines_are_never_compared() -> None:
+    here, there = (on(run(speed, yardstick=False), 2 * speed, "r") for speed in (1, 4))  # type: ignore[arg-type]
+    comparison = compare(there, here)
+    (difference,) = comparison.differences
+    assert difference.verdict.sign == "??"
+    (result,) = judge_baseline(comparison, GOAL)
+    assert (result.status, result.seen) == (
+        Status.UNDECIDED,
+        "on another machine, and not both runs have a yardstick",
+    )
+
+
+def test_the_error_is_kept_with_the_baseline(tmp_path: Path) -> None:
+    base = stored(tmp_path / "base", on(run(1.0), 2, "base"))
+    other = stored(tmp_path / "other", on(run(1.01, seed=2), 4, "other"))
+    new = stored(tmp_path / "new", on(run(1.0, seed=3), 8, "new"))
+    done = gate(new, "--baseline", base, "--portability", other, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = (tmp_path / "base" / "portability.json").read_bytes()
+    done = gate(new, "--baseline", base, "--update-baseline", "--markdown", "m.md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "seen between 2 runs of the same code on 2 machines" in (tmp_path / "m.md").read_text()
+    assert (tmp_path / "base" / "portability.json").read_bytes() == kept
+    (tmp_path / "base" / "portability.json").write_text("{}")
+    done = gate(new, "--baseline", base, cwd=tmp_path)
+    assert (done.returncode, "measure it again with --portability" in done.stderr) == (2, True)
+    assert gate(new, "--portability", other, cwd=tmp_path).returncode == 2
 
 
 # --- rules --------------------------------------------------------------------------------------
@@ -171,6 +258,7 @@ def test_junit_and_markdown() -> None:
     text = markdown(THREE)
     assert text.startswith("### batchbench gate: failed")
     assert "t \\| copy &lt;b>" in text
+    assert text.index("| ✗") < text.index("| ??") < text.index("| ✓")
 
 
 # --- as a command -------------------------------------------------------------------------------
@@ -186,6 +274,18 @@ def gate(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
     )
 
 
+def report_lines(run: str, folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "batchbench", "report", run, "-o", "report.html"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=child_environment({"PYTHONPATH": str(ROOT)}),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_the_gate_as_a_command(tmp_path: Path) -> None:
     good, slow = stored(tmp_path / "good", run(1.0)), stored(tmp_path / "slow", run(0.6, seed=2))
     summary = tmp_path / "summary.md"
@@ -197,6 +297,12 @@ def test_the_gate_as_a_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert summary.read_text() == (tmp_path / "m.md").read_text()
     ElementTree.parse(tmp_path / "j.xml")
+    # The same three first lines as the report has; its own gates are not configured here.
+    plain, marked = done.stdout.splitlines()[:3], (tmp_path / "m.md").read_text()
+    for line, told in zip(plain, report_lines(good, tmp_path), strict=True):
+        assert line.startswith(told.rstrip("."))
+        assert f"**{line[5:].partition('?')[0]}?**" in marked
+    assert "; gates passed (2 of 2)" in plain[0]
     base = str(tmp_path / "base")
     first = gate(good, "--baseline", base, "--update-baseline", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -218,6 +324,8 @@ def test_too_few_rounds_against_a_ref_tell_nothing(dsn18: str, tmp_path: Path) -
     done = gate("--against-ref", "HEAD", *words, cwd=ROOT)
     assert done.returncode == 5, done.stderr
     assert "too few for an interval" in done.stdout
+    assert done.stdout.startswith("[??] Did it pass? Gates cannot tell (1 of 1).\n")
+    assert "[??] Can it be trusted? Too few rounds to tell anything." in done.stdout
     listed = subprocess.run(
         ["git", "-C", ROOT, "worktree", "list"], capture_output=True, text=True, check=True
     )

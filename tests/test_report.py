@@ -16,7 +16,16 @@ from batchbench.cli.app import app
 from batchbench.config import Settings
 from batchbench.errors import InputError
 from batchbench.harness.planning import configured
-from batchbench.report import LivePage, Report, build_report, markdown, page, plain_lines
+from batchbench.report import (
+    GateNote,
+    LivePage,
+    Report,
+    build_report,
+    build_reports,
+    markdown,
+    page,
+    plain_lines,
+)
 from batchbench.report.current import AUTO_DRIVER, AUTO_STRATEGY
 from batchbench.report.figures import change_text, number, percent, short, with_spread
 from batchbench.report.groups import spread_of
@@ -271,13 +280,20 @@ def test_latency_ends_at_all_chunks() -> None:
 def test_wal_and_waits_are_drawn_where_they_were_seen() -> None:
     run = sleep_run()
     assert not {"wal", "waits"} & {c.id for c in build_report(run).tables[0].cost_charts}
-    report = build_report(seeing(run, {"wal_bytes": 12_000.0, "IO:WalSync": 0.3, "running": 0.1}))
+    seen = seeing(run, {"wal_bytes": 12_000.0})
+    first, *others = (replace(r, waits={"IO:WalSync": 0.75, "running": 0.25}) for r in seen.records)
+    alone = replace(first, waits={"running": 1.0})
+    report = build_report(replace(seen, records=(alone, *others)))
     assert "WAL: 120 bytes a row on average." in report.tables[0].cost
     wal, waits = chart(report, "wal"), chart(report, "waits")
     assert isinstance(wal, BarChart)
     assert isinstance(waits, BarChart)
     assert {bar.values for bar in wal.views[0].bars} == {(120.0,)}
     assert waits.views[0].parts == ("IO:WalSync", "running")
+    assert waits.views[0].unit == "% of the time"
+    # An event that a trial has not is 0 there.
+    shares = sorted(bar.values for bar in waits.views[0].bars)
+    assert shares == [(65.625, 34.375), (75.0, 25.0)]
     unknown = build_report(seeing(run, {"wal_bytes": None}))
     assert "WAL: not recorded." in unknown.tables[0].cost
 
@@ -288,9 +304,9 @@ def test_shares_of_waiting_are_drawn_where_no_single_events_were_kept() -> None:
     assert isinstance(drawn, BarChart)
     view = drawn.views[0]
     assert dict(zip(view.parts, view.bars[0].values, strict=True)) == {
-        "running": 0.5,
-        "waiting for anything else": 0.375,
-        "waiting for the client": 0.125,
+        "running": 50,
+        "waiting for anything else": 37.5,
+        "waiting for the client": 12.5,
     }
 
 
@@ -303,6 +319,13 @@ def test_tables_of_any_name_get_colours_and_other_plugs_too() -> None:
     drawn = chart(build_report(run), "throughput")
     assert isinstance(drawn, XYChart)
     assert len({series.hue for series in drawn.views[0].series}) == 2
+
+
+def test_no_two_series_look_alike_to_who_sees_no_colours() -> None:
+    ways = [(s, d) for s in ("copy", "unnest", "values") for d in ("asyncpg", "psycopg")]
+    drawn = chart(build_report(run_of({("t", *way, 10, 1): [1e4] for way in ways})), "throughput")
+    assert isinstance(drawn, XYChart)
+    assert len({series.shape % 8 for series in drawn.views[0].series}) == len(ways)
 
 
 # --- open questions, trials, baseline ------------------------------------------------------------
@@ -443,17 +466,25 @@ def test_gates_that_were_not_measured_are_no_pass(
     assert "rule 1" in done.output
 
 
-def test_a_page_shows_one_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pooled, the loads from far away would be noise of the near ones."""
-    monkeypatch.chdir(tmp_path)
+def near_and_far() -> Run:
     near, far = sleep_run(), sleep_run(8_000, 10_000)
     moved = (replace(r, rtt_ms=20.0, trial_id=f"far{r.trial_id}") for r in far.records)
-    both = replace(near, records=(*near.records, *moved))
+    return replace(near, records=(*near.records, *moved))
+
+
+def test_round_trips_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pooled, the loads from far away would be noise of the near ones."""
+    monkeypatch.chdir(tmp_path)
+    both = near_and_far()
     folder, output = stored(tmp_path / "run", both), tmp_path / "report.html"
     words = ["report", str(folder), "-o", str(output)]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 2
-    assert "0, 20 ms more; name one of them with --rtt-ms" in done.output
+    assert done.exit_code == 0, done.output
+    assert output.read_text() == page(*build_reports(load_run(folder)))
+    assert done.output.count("Did it pass?") == 2
+    assert "round trips of 20 ms more:\n" in done.output
+    marked = CliRunner().invoke(app, [*words, "--markdown"])
+    assert marked.output.count("#### round trips") == 2
     done = CliRunner().invoke(app, [*words, "--rtt-ms", "20", "--baseline", str(folder)])
     assert done.exit_code == 0, done.output
     far_away = load_run(folder).at(20)
@@ -462,7 +493,36 @@ def test_a_page_shows_one_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyP
         build_report(both)
     with LivePage() as live:
         live.update(both)
-        assert "the sweep has loads of 20 ms as well" in live.data()
+        reports = json.loads(live.data())["reports"]
+    assert [(one["rtt_ms"], len(one["trials"]["rows"])) for one in reports] == [(0, 16), (20, 16)]
+
+
+def test_a_round_trip_without_a_figure_is_named_in_the_others() -> None:
+    both = near_and_far()
+    failed = (replace(r, status="failed") if r.rtt_ms else r for r in both.records)
+    (only,) = build_reports(replace(both, records=tuple(failed)))
+    assert "no load with round trips of 20 ms more ended well" in only.warnings
+    near, far = build_reports(both, both.at(20))
+    assert (near.baseline, far.baseline is None) == (None, False)
+    assert "the baseline has no round trips of 0 ms more" in near.warnings
+    with pytest.raises(InputError, match="baseline has no round trips of 20 ms more, as run"):
+        build_reports(both.at(20), both.at(0))
+
+
+def test_gates_are_asked_of_every_round_trip() -> None:
+    both = near_and_far()
+    asked = []
+
+    def judge(part: Run, before: Run | None) -> GateNote:
+        asked.append((part.rtts_ms, before))
+        return GateNote("bad", "failed", "gates failed (1 of 1)", ("Gate speed: fail.",))
+
+    with LivePage(judge=judge) as live:
+        live.update(both)
+        live.update(both)
+        text = live.data()
+    assert text.count("gates failed (1 of 1)") == 2
+    assert asked == [((0.0,), None), ((20.0,), None)]
 
 
 @pytest.mark.parametrize("what", ["nothing", "no trials", "not a run", "only failures"])
@@ -481,6 +541,11 @@ def test_broken_and_empty_runs_are_one_sentence_and_exit_code_2(tmp_path: Path, 
     assert done.output.startswith("error: ")
     assert len(done.output.splitlines()) == 1
     assert not output.exists()
+
+
+def test_a_baseline_without_a_configuration_of_the_run_is_one_sentence() -> None:
+    with pytest.raises(InputError, match=r"none of the configurations .* repeat the command"):
+        build_report(sleep_run(), run_of({copying(7, table="other"): [1e4]}))
 
 
 def test_lines_that_cannot_be_read_are_named_on_the_page(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from batchbench.report import LivePage, build_report, page
+from batchbench.report import GateNote, LivePage, build_report, page
 from batchbench.results import Run
 from tests.test_recommend import copying, run_of
-from tests.test_report import OURS, blocks, sleep_run, with_info
+from tests.test_report import OURS, blocks, near_and_far, sleep_run, with_info
 
 BAD = '</script><img src=x onerror="window.hacked=1">'
 """A table may be called so; in SQL it is only a matter of quotes."""
@@ -200,6 +200,8 @@ def test_both_themes_fit_phones_and_screens(
     back = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     assert (sum(tab.evaluate(back)) < 3 * 128) == (theme == "dark")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    speed = tab.locator("#ranking th", has_text="rows/s").bounding_box()
+    assert speed["x"] + speed["width"] <= width, "the figure that counts needs no scrolling"
     tab.locator("button.theme").click()
     assert (sum(tab.evaluate(back)) < 3 * 128) != (theme == "dark")
     watched.context.close()
@@ -295,7 +297,7 @@ def test_live_data_is_sent_only_where_it_is_newer() -> None:
     with LivePage(planned=16) as live:
         assert live.url.startswith("http://127.0.0.1:")
         status, text = fetched(f"{live.url}data.json")
-        assert (status, json.loads(text)["report"]) == (200, None)
+        assert (status, json.loads(text)["reports"]) == (200, [])
         live.update(replace(run, records=run.records[:4]))
         status, text = fetched(f"{live.url}data.json?after=0")
         state = json.loads(text)["live"]
@@ -322,5 +324,28 @@ def test_the_live_page_follows_the_sweep(browser: Any) -> None:
         watched.tab.wait_for_selector("#chart-throughput .plot .dot")
         live.update(run, finished=True)
         watched.tab.wait_for_selector("text=Finished: 16 loads")
+    watched.context.close()
+    assert not [fault for fault in watched.faults if live.url not in fault]
+
+
+def test_the_live_page_shows_gates_and_every_round_trip(browser: Any) -> None:
+    def judge(part: Run, before: Run | None) -> GateNote:
+        return GateNote("bad", "failed", f"gate seen at {part.rtts_ms[0]:g}", ())
+
+    watched = Watched(browser)
+    with LivePage(judge=judge) as live:
+        live.update(near_and_far())
+        tab = watched.open(live.url)
+        assert "gate seen at 0" in tab.locator("#findings").inner_text()
+        choice = tab.locator("#rtt-choice")
+        assert choice.locator("option").all_inner_texts() == ["+0 ms", "+20 ms"]
+        choice.select_option("+20 ms")
+        assert "gate seen at 20" in tab.locator("#findings").inner_text()
+        assert tab.evaluate("document.activeElement.id") == "rtt-choice"
+        assert "20 ms more" in tab.locator("header").inner_text()
+        tab.evaluate("document.activeElement.blur()")
+        live.update(near_and_far(), finished=True)
+        tab.wait_for_selector("text=Finished: 32 loads")
+        assert "gate seen at 20" in tab.locator("#findings").inner_text()
     watched.context.close()
     assert not [fault for fault in watched.faults if live.url not in fault]

@@ -9,10 +9,9 @@ import typer
 from rich.markup import escape
 
 from batchbench.cli.console import figures_grid, note, out, print_json, warn
-from batchbench.cli.options import AsJson
+from batchbench.cli.options import AsJson, read_run
 from batchbench.compare import Comparison, Difference, compare
 from batchbench.errors import ConfigError
-from batchbench.results import load_run
 from batchbench.stats import Finding, Verdict
 
 CANNOT_TELL = 5
@@ -40,7 +39,7 @@ def compare_command(
     if len(runs) < 2:
         raise ConfigError("compare takes two runs or more")
     slower = None if fail_above is None else percentage(fail_above, "--fail-above")
-    first, *others = [load_run(folder) for folder in runs]
+    first, *others = [read_run(folder) for folder in runs]
     comparisons = [compare(first, other, percentage(delta, "--delta")) for other in others]
     for comparison in comparisons:
         _show(comparison, as_json=as_json)

@@ -11,12 +11,13 @@ from rich.markup import escape
 
 from batchbench.cli.console import err, figures_grid, out, print_json, warn
 from batchbench.cli.files import append, write_whole
-from batchbench.cli.gated import judged
+from batchbench.cli.gated import Opening, first_lines_of_pairs, first_lines_of_run, judged
 from batchbench.cli.options import (
     AsJson,
     DataDir,
     Dsn,
     ServerSpec,
+    read_run,
     seconds_of,
     server_to_measure,
 )
@@ -24,6 +25,7 @@ from batchbench.cli.running import run_async
 from batchbench.config import step_summary
 from batchbench.errors import ConfigError
 from batchbench.gate import (
+    PORTABILITY_FILE,
     Result,
     Rules,
     Status,
@@ -33,7 +35,11 @@ from batchbench.gate import (
     judge_pairs,
     junit,
     markdown,
+    portability,
+    portability_text,
+    read_portability,
     read_rules,
+    worst_first,
 )
 from batchbench.harness.revisions import BUDGET_S, ROUNDS, measure, revisions
 from batchbench.results import Run, load_run
@@ -58,6 +64,14 @@ def gate_command(
         bool,
         typer.Option("--update-baseline", help="Make RUN the new --baseline, where it passes."),
     ] = False,
+    portable: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--portability",
+            help="A run of the --baseline's own code, of another machine or day: how far such runs"
+            " lie apart is kept with the baseline and allowed for. May be repeated.",
+        ),
+    ] = None,
     against_ref: Annotated[
         str | None,
         typer.Option(
@@ -90,29 +104,45 @@ def gate_command(
         raise ConfigError("name a RUN, or a revision with --against-ref")
     if update_baseline and baseline is None:
         raise ConfigError("--update-baseline needs the --baseline that it replaces")
+    if portable and baseline is None:
+        raise ConfigError("--portability needs the --baseline that it is kept with")
     wanted, budget_s = read_rules(rules), seconds_of(budget, "--budget")
+    if portable and baseline is not None:
+        _keep_portability(baseline, [load_run(folder) for folder in portable])
     if run is not None:
-        results = _judge_run(load_run(run), baseline, wanted)
+        results, opening = _judge_run(read_run(run), baseline, wanted)
     else:
         with server_to_measure(dsn, server, data_dir) as opened:
             results = _judge_ref(against_ref or "", opened.dsn, rounds, budget_s, wanted)
-    _show(results, junit_file, markdown_file, as_json=as_json)
+        opening = first_lines_of_pairs(results)
+    _show(results, opening, as_json=as_json)
+    _write(results, opening, junit_file, markdown_file)
     code = exit_code(results)
     if update_baseline and run is not None and baseline is not None:
         _replace(baseline, run, code)
     return code
 
 
-def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> list[Result]:
+def _keep_portability(baseline: Path, runs: list[Run]) -> None:
+    runs = [load_run(baseline), *runs]
+    code = {run.info.git_revision or run.info.batchbench_version for run in runs}
+    if len(code) > 1:
+        warn(f"the runs are of {len(code)} revisions: what those differ by counts as well")
+    found = portability(runs)
+    write_whole(baseline / PORTABILITY_FILE, portability_text(found))
+    err.print(f"the yardstick carries with an error of {found.words}", markup=False)
+
+
+def _judge_run(run: Run, baseline: Path | None, rules: Rules) -> tuple[list[Result], Opening]:
     before = None
     if baseline is not None and (baseline / "run.json").is_file():
-        before = load_run(baseline)
+        before = read_run(baseline)
     elif baseline is not None:
         warn(f"{baseline} holds no run yet; --update-baseline makes this one the baseline")
     results, remarks = judged(run, before, rules)
     for remark in remarks:
         warn(remark)
-    return results
+    return results, first_lines_of_run(run, before, rules)
 
 
 def _judge_ref(ref: str, dsn: str, rounds: int, budget_s: float, rules: Rules) -> list[Result]:
@@ -127,27 +157,34 @@ def _judge_ref(ref: str, dsn: str, rounds: int, budget_s: float, rules: Rules) -
     return judge_pairs(rule, pairs, rules.max_slowdown)
 
 
-def _show(
-    results: list[Result], junit_file: Path | None, markdown_file: Path | None, *, as_json: bool
-) -> None:
+def _show(results: list[Result], opening: Opening, *, as_json: bool) -> None:
     if as_json:
-        print_json(document(results))
-    else:
-        grid = figures_grid(headline(results))
-        for heading in ("", "rule", "configuration", "seen"):
-            grid.add_column(heading)
-        for result in results:
-            colour = _COLOURS[result.status]
-            texts = map(escape, (result.rule, result.subject, result.seen))
-            grid.add_row(f"[{colour}]{result.status}[/]", *texts)
-        out.print(grid)
+        print_json({"first_lines": opening.plain, **document(results)})
+        return
+    for line in opening.plain:
+        out.print(line, markup=False)
+    grid = figures_grid(headline(results))
+    for heading in ("", "rule", "configuration", "seen"):
+        grid.add_column(heading)
+    for result in worst_first(results):
+        colour = _COLOURS[result.status]
+        texts = map(escape, (result.rule, result.subject, result.seen))
+        grid.add_row(f"[{colour}]{result.status}[/]", *texts)
+    out.print(grid)
+
+
+def _write(
+    results: list[Result], opening: Opening, junit_file: Path | None, markdown_file: Path | None
+) -> None:
+    """Also to GitHub's summary of the step, where there is one."""
     if junit_file is not None:
         write_whole(junit_file, junit(results))
+    text = markdown(results, opening.markdown)
     if markdown_file is not None:
-        write_whole(markdown_file, markdown(results))
+        write_whole(markdown_file, text)
     summary = step_summary()
     if summary is not None:
-        append(summary, markdown(results).encode())
+        append(summary, text.encode())
 
 
 def _replace(baseline: Path, run: Path, code: int) -> None:
@@ -156,7 +193,10 @@ def _replace(baseline: Path, run: Path, code: int) -> None:
     if code == 1 or (code and not first):
         warn(f"the baseline stays as it is: {run} does not pass")
         return
+    portable = read_portability(baseline)
     if not first:
         shutil.rmtree(baseline)
     shutil.copytree(run, baseline, dirs_exist_ok=True)
+    if portable is not None:  # of the machines and the yardstick, not of the code
+        write_whole(baseline / PORTABILITY_FILE, portability_text(portable))
     err.print(f"{baseline} is now a copy of {run}", markup=False)

@@ -13,7 +13,7 @@ from batchbench.cli.console import note, warn
 from batchbench.config import Settings, find_dsn, load_settings
 from batchbench.errors import ConfigError
 from batchbench.profile import PROFILES
-from batchbench.results import Run
+from batchbench.results import Run, load_run
 from batchbench.servers import Server, open_server
 
 Dsn: TypeAlias = Annotated[
@@ -73,6 +73,14 @@ def read_settings(env_file: Path | None) -> Settings:
     for doubt in doubts:
         warn(doubt)
     return settings
+
+
+def read_run(folder: Path) -> Run:
+    """The run as far as it is whole; what is not goes to standard error."""
+    run = load_run(folder)
+    for warning in run.warnings:
+        warn(f"{folder}: {warning}")
+    return run
 
 
 def closed_loop(run: Run) -> Run:

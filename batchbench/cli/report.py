@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from batchbench.cli.console import err, out, warn
+from batchbench.cli.console import err, out
 from batchbench.cli.files import write_whole
 from batchbench.cli.gated import gate_note
-from batchbench.cli.options import RoundTrips, at_round_trips, closed_loop, split_names
+from batchbench.cli.options import RoundTrips, at_round_trips, closed_loop, read_run, split_names
 from batchbench.errors import ConfigError
-from batchbench.report import build_report, markdown, page, plain_lines
-from batchbench.results import load_run
+from batchbench.report import all_lines, all_markdown, build_reports, page
 
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a sweep's run.", metavar="RUN")]
 
@@ -31,17 +30,18 @@ def report_command(
         bool, typer.Option("--markdown", help="Print the first lines as Markdown.")
     ] = False,
 ) -> int:
-    """Write one self-contained HTML page of a run, and print its three first lines."""
-    stored = at_round_trips(closed_loop(load_run(run)), rtt_ms)
-    before = None if baseline is None else at_round_trips(load_run(baseline), stored.rtts_ms[0])
-    report = build_report(stored, before, gate_note(stored, before))
-    for warning in stored.warnings:
-        warn(warning)
-    write_whole(output, page(report))
+    """Write one self-contained HTML page of a run, and print its three first lines; where it has
+    several round trips, those of each.
+    """
+    stored = closed_loop(read_run(run))
+    if rtt_ms is not None:
+        stored = at_round_trips(stored, rtt_ms)
+    reports = build_reports(stored, None if baseline is None else read_run(baseline), gate_note)
+    write_whole(output, page(*reports))
     if as_markdown:
-        out.print(markdown(report.first), markup=False)
+        out.print(all_markdown(reports), markup=False)
     else:
-        for line in plain_lines(report.first):
+        for line in all_lines(reports):
             out.print(line, markup=False)
     err.print(f"wrote {output}", markup=False)
     return 0
@@ -64,7 +64,7 @@ def plot_command(
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(f"--format takes {', '.join(FORMATS)}, not {name!r}")
-    stored = at_round_trips(closed_loop(load_run(run)), rtt_ms)
+    stored = at_round_trips(closed_loop(read_run(run)), rtt_ms)
     for path in save_figures(stored, output, formats or list(FORMATS[:2])):
         out.print(str(path), markup=False)
     return 0

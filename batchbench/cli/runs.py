@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from batchbench.cli.console import figures_grid, out, print_json, warn
-from batchbench.cli.options import AsJson
+from batchbench.cli.options import AsJson, read_run
 from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.results import Run, load_run
 from batchbench.results.frame import export
@@ -65,5 +65,5 @@ def export_command(
     """Write a run's trials as one table, one row a trial."""
     if output.exists() and not force:
         raise ConfigError(f"{output} exists; give another name, or --force to replace it")
-    export(load_run(run), output, form or output.suffix.removeprefix(".") or "csv")
+    export(read_run(run), output, form or output.suffix.removeprefix(".") or "csv")
     return 0

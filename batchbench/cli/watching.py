@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from batchbench.cli.console import err
+from batchbench.cli.console import err, warn
+from batchbench.cli.gated import note_by
+from batchbench.errors import ConfigError
+from batchbench.gate import configured_rules
 from batchbench.harness import SweepEvent, SweepListener, SweepStarted, TrialEnded
-from batchbench.report import LivePage
+from batchbench.report import Judge, LivePage
 from batchbench.results import load_run
 
 _LINGER_S = 3.0  # an open page asks every second: let it have the end
@@ -21,11 +25,21 @@ def watching(folder: Path, *, wanted: bool) -> Iterator[SweepListener]:
     if not wanted:
         yield lambda event: None
         return
-    with LivePage() as page:
+    with LivePage(judge=_judge()) as page:
         err.print(f"report: {page.url}", markup=False)
         yield lambda event: _follow(page, folder, event)
         page.update(load_run(folder), finished=True)
         time.sleep(_LINGER_S)
+
+
+def _judge() -> Judge | None:
+    """By the rules as they are now. A sweep is not lost over one that is broken."""
+    try:
+        rules = configured_rules()
+    except ConfigError as error:
+        warn(str(error))
+        return None
+    return None if rules is None else partial(note_by, rules)
 
 
 def _follow(page: LivePage, folder: Path, event: SweepEvent) -> None:

@@ -8,6 +8,14 @@ from batchbench.gate.judging import (
     judge_pairs,
     judge_ratio,
     judge_run,
+    worst_first,
+)
+from batchbench.gate.portability import (
+    PORTABILITY_FILE,
+    Portability,
+    portability,
+    portability_text,
+    read_portability,
 )
 from batchbench.gate.rules import GOAL, METRICS, Rule, Rules, configured_rules, read_rules
 from batchbench.gate.showing import document, headline, junit, markdown
@@ -15,6 +23,8 @@ from batchbench.gate.showing import document, headline, junit, markdown
 __all__ = [
     "GOAL",
     "METRICS",
+    "PORTABILITY_FILE",
+    "Portability",
     "Result",
     "Rule",
     "Rules",
@@ -29,5 +39,9 @@ __all__ = [
     "judge_run",
     "junit",
     "markdown",
+    "portability",
+    "portability_text",
+    "read_portability",
     "read_rules",
+    "worst_first",
 ]

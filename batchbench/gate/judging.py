@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from statistics import median
+from math import exp, hypot, log
+from statistics import median, stdev
 from typing import Protocol
 
-from batchbench.compare import Comparison
+from batchbench.compare import Comparison, Difference
+from batchbench.gate.portability import Portability
 from batchbench.gate.rules import METRICS, Rule, Rules
 from batchbench.results import Key, Run, TrialRecord
 from batchbench.stats import Ratio, Verdict, judge, ratio_of_logs
@@ -45,9 +47,21 @@ def exit_code(results: Iterable[Result]) -> int:
     return 5 if not statuses or Status.UNDECIDED in statuses else 0
 
 
+def worst_first(results: Iterable[Result]) -> list[Result]:
+    """For people: what failed, what cannot be told, what passed."""
+    order = [Status.FAIL, Status.UNDECIDED, Status.PASS]
+    return sorted(results, key=lambda result: order.index(result.status))
+
+
 def judge_run(run: Run, rules: Rules) -> list[Result]:
-    """Hold every configuration against the rules about single figures."""
-    return [result for rule in rules.rules for result in _hold(run, rule)]
+    """Hold every configuration against the rules about single figures. What could not be read may
+    be what fails them.
+    """
+    results = [result for rule in rules.rules for result in _hold(run, rule)]
+    if run.unread:
+        seen = f"left out: {run.unread} of {run.unread + len(run.records)}"
+        results.append(Result("every line of the run is read", "-", Status.UNDECIDED, seen))
+    return results
 
 
 def _hold(run: Run, rule: Rule) -> list[Result]:
@@ -72,26 +86,64 @@ def _result(rule: Rule, subject: str, records: list[TrialRecord]) -> Result:
     value = median(known) if how == "median" else max(known)
     good = value > rule.above if rule.above is not None else value < (rule.below or 0)
     status = Status.PASS if good else Status.FAIL
-    return Result(rule.name, subject, status, f"{_figure(value)} ({how} of {len(known)})")
+    spread = f" ± {_figure(stdev(known), 2)}" if how == "median" and len(known) > 1 else ""
+    return Result(rule.name, subject, status, f"{_figure(value)}{spread} ({how} of {len(known)})")
 
 
-def _figure(value: float) -> str:
-    """ "248,000" or "0.1235": four digits that count."""
-    rounded = float(f"{value:.4g}")
+def _figure(value: float, digits: int = 4) -> str:
+    """ "248,000" or "0.1235": so many digits that count."""
+    rounded = float(f"{value:.{digits}g}")
     return f"{rounded:,.0f}" if rounded >= 10_000 else f"{rounded:,g}"
 
 
-def judge_baseline(comparison: Comparison, rules: Rules) -> list[Result]:
-    """Hold a run against a stored one."""
+def judge_baseline(
+    comparison: Comparison, rules: Rules, portable: Portability | None = None
+) -> list[Result]:
+    """Hold a run against a stored one. portable: how far runs of the same code lie apart; a
+    difference from the bound that is no larger cannot be told. Where that is unknown, nothing can
+    be told of runs on different machines.
+    """
     name = f"not slower than {comparison.before} by more than {rules.max_slowdown:.0%}"
+    if comparison.by_yardstick:
+        error = portable.words if portable else "error not measured"
+        name = f"{name} (through the yardstick: {error})"
+    doubt = _doubt(comparison, portable)
     results = [
-        judge_ratio(name, difference.name, difference.verdict, rules.max_slowdown)
+        Result(name, difference.name, Status.UNDECIDED, doubt)
+        if doubt
+        else _judge_difference(name, difference, rules.max_slowdown, portable)
         for difference in comparison.differences
     ]
     return results + [
         Result(name, missing, Status.UNDECIDED, "only one of the runs has it to compare")
         for missing in comparison.missing
     ]
+
+
+def _doubt(comparison: Comparison, portable: Portability | None) -> str:
+    if not comparison.elsewhere or (comparison.by_yardstick and portable):
+        return ""
+    if comparison.by_yardstick:
+        return "on another machine, and how far the yardstick carries was not measured"
+    return "on another machine, and not both runs have a yardstick"
+
+
+def _judge_difference(
+    name: str, difference: Difference, max_slowdown: float, portable: Portability | None
+) -> Result:
+    verdict = difference.verdict
+    if portable is not None:
+        verdict = replace(verdict, ratio=_widened(verdict.ratio, portable.error))
+    return judge_ratio(name, difference.name, verdict, max_slowdown)
+
+
+def _widened(ratio: Ratio, error: float) -> Ratio:
+    """With an error that no trial of the two runs shows: independent ones add in squares."""
+    if ratio.low is None or ratio.high is None:
+        return ratio
+    low = exp(ratio.log - hypot(ratio.log - log(ratio.low), error))
+    high = exp(ratio.log + hypot(log(ratio.high) - ratio.log, error))
+    return replace(ratio, low=low, high=high)
 
 
 class Pair(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring  # nosec B405 # nothing is parsed
 
-from batchbench.gate.judging import Result, Status, exit_code
+from batchbench.gate.judging import Result, Status, exit_code, worst_first
 
 _WORDS = {0: "passed", 1: "failed", 5: "cannot tell: too little was measured"}
 _MARKS = {Status.PASS: "✓", Status.FAIL: "✗", Status.UNDECIDED: "??"}
@@ -16,17 +16,20 @@ def headline(results: Sequence[Result]) -> str:
     return f"batchbench gate: {_WORDS[exit_code(results)]}"
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """A heading and a table, for $GITHUB_STEP_SUMMARY or a comment."""
+def markdown(results: Sequence[Result], opening: str = "") -> str:
+    """A heading and a table, for $GITHUB_STEP_SUMMARY or a comment. opening: Markdown that
+    stands between them.
+    """
     lines = [
         f"### {headline(results)}",
         "",
+        *([opening] if opening else []),
         "| | rule | configuration | seen |",
         "|---|---|---|---|",
     ]
     lines += [
         f"| {_MARKS[r.status]} | {_cell(r.rule)} | {_cell(r.subject)} | {_cell(r.seen)} |"
-        for r in results
+        for r in worst_first(results)
     ]
     return "\n".join(lines) + "\n"
 

@@ -166,9 +166,11 @@ def ranking(run: Run, constraints: Constraints | None = None) -> tuple[RankingRo
     """
     candidates = _candidates(run.trials)
     if not any(candidate.usable for candidate in candidates):
+        count = len(run.trials)
+        reason = f"{count} trials, all of configurations that failed" if count else "none at all"
         raise InputError(
-            f"{run.folder} holds no usable trial ({len(run.trials)} trials, all of configurations"
-            " that failed), so there is nothing to recommend; sweep again"
+            f"{run.folder} holds no usable trial ({reason}), so there is nothing to recommend;"
+            " sweep again"
         )
     rows: list[RankingRow] = []
     for table in _tables(run, candidates):

@@ -4,20 +4,25 @@
 nothing, so it opens from disk; every text in it comes from a block of JSON and is shown as text.
 """
 
-from batchbench.report.building import build_report, evidence_of
-from batchbench.report.first import gains_of
+from batchbench.report.building import Judge, build_report, build_reports, evidence_of
+from batchbench.report.first import COARSE, gains_of
 from batchbench.report.live import LivePage
 from batchbench.report.model import FirstLine, FirstLines, GateNote, Report
 from batchbench.report.page import page
-from batchbench.report.text import markdown, plain_lines
+from batchbench.report.text import all_lines, all_markdown, markdown, plain_lines
 
 __all__ = [
+    "COARSE",
     "FirstLine",
     "FirstLines",
     "GateNote",
+    "Judge",
     "LivePage",
     "Report",
+    "all_lines",
+    "all_markdown",
     "build_report",
+    "build_reports",
     "evidence_of",
     "gains_of",
     "markdown",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from batchbench.errors import InputError
 from batchbench.report.first import Evidence
 from batchbench.report.groups import Block, Group
 from batchbench.report.model import BaselineReport, BaselineRow
@@ -16,6 +17,8 @@ from batchbench.stats.unpaired import unpaired_ratio
 def baseline_report(after: Evidence, before: Evidence) -> BaselineReport:
     """Trials of two runs are no pairs: each is measured against its own run's yardstick, where
     both have one, and as it is elsewise, with a doubt.
+
+    Raises InputError where they have no configuration in common.
     """
     both = all(drift_of_yardstick(side.run) is not None for side in (after, before))
     earlier = {_key(group): group for group in before.groups if group.usable}
@@ -34,6 +37,11 @@ def baseline_report(after: Evidence, before: Evidence) -> BaselineReport:
                 other_epochs=[epoch for epoch, _ in two],
             )
             rows.append(_row(group, other, as_difference(found)))
+    if not rows:
+        raise InputError(
+            f"baseline {before.run.info.run_id} has none of the configurations of run"
+            f" {after.run.info.run_id}: repeat the command of one of them for the other"
+        )
     rows.sort(key=lambda row: row.symbol not in "+-")
     doubts = tuple(_doubts(after, before, with_yardstick=both))
     return BaselineReport(before.run.info.run_id, tuple(rows), doubts, unmatched)

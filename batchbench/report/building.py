@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
 
 from batchbench.errors import InputError
 from batchbench.recommend import env_text, ranking, recommend
@@ -13,7 +15,7 @@ from batchbench.report.groups import group_trials
 from batchbench.report.model import GateNote, Report
 from batchbench.report.ranked import table_report
 from batchbench.report.repeating import repeat_command
-from batchbench.report.trials import trial_table
+from batchbench.report.trials import MOST_TRIALS, trial_table
 from batchbench.report.undecided import undecided
 from batchbench.results import Run, RunInfo
 
@@ -32,9 +34,56 @@ def evidence_of(run: Run) -> Evidence:
     return Evidence(run, group_trials(run), ranking(run), recommend(run), settings_of(run.info))
 
 
-def build_report(run: Run, baseline: Run | None = None, gates: GateNote | None = None) -> Report:
+Judge: TypeAlias = Callable[[Run, Run | None], GateNote | None]
+"""What the gates say of a run, and of one with its baseline."""
+
+
+def build_reports(
+    run: Run, baseline: Run | None = None, judge: Judge | None = None
+) -> tuple[Report, ...]:
+    """A report of each round trip, the shortest first: pooled, loads from far away would be noise
+    of the near ones.
+
+    Raises InputError where no part has a usable trial, or the baseline none of the parts. Parts
+    without one are named in the warnings of the others.
+    """
+    usable = {record.rtt_ms for record in run.trials if record.usable}
+    shown = [rtt_ms for rtt_ms in run.rtts_ms if rtt_ms in usable] or run.rtts_ms[:1]
+    doubts = [
+        f"no load with round trips of {rtt_ms:g} ms more ended well"
+        for rtt_ms in run.rtts_ms
+        if rtt_ms not in shown
+    ]
+    if baseline is not None:
+        lacking = [rtt_ms for rtt_ms in shown if rtt_ms not in baseline.rtts_ms]
+        doubts += [f"the baseline has no round trips of {rtt_ms:g} ms more" for rtt_ms in lacking]
+        if lacking == list(shown):
+            raise InputError(
+                f"{doubts[-1]}, as run {run.info.run_id} has; give one of the same command"
+            )
+    reports = []
+    for part in (run.at(rtt_ms) for rtt_ms in shown):
+        part = replace(part, warnings=(*part.warnings, *doubts))
+        before = _at(baseline, part.rtts_ms[0])
+        gates = None if judge is None else judge(part, before)
+        most = MOST_TRIALS // len(shown)
+        reports.append(build_report(part, before, gates, most_trials=most))
+    return tuple(reports)
+
+
+def _at(run: Run | None, rtt_ms: float) -> Run | None:
+    return run.at(rtt_ms) if run is not None and rtt_ms in run.rtts_ms else None
+
+
+def build_report(
+    run: Run,
+    baseline: Run | None = None,
+    gates: GateNote | None = None,
+    *,
+    most_trials: int = MOST_TRIALS,
+) -> Report:
     """All that is to be shown of a run. baseline: an earlier run to hold it against.
-    gates: what became of them, where any are configured.
+    gates: what became of them, where any are configured. most_trials: that are listed.
 
     Raises InputError where either has no usable trial, or several round trips.
     """
@@ -52,9 +101,10 @@ def build_report(run: Run, baseline: Run | None = None, gates: GateNote | None =
         tables=tuple(table_report(evidence, table) for table in evidence.tables),
         undecided=undecided(evidence),
         baseline=None if baseline is None else baseline_report(evidence, evidence_of(baseline)),
-        trials=trial_table(run),
+        trials=trial_table(run, most_trials),
         environment=_environment(info),
         repeat=repeat_command(info),
+        rtt_ms=run.rtts_ms[0],
         warnings=(*run.warnings, *evidence.advice.remarks),
     )
 

@@ -3,7 +3,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const HUES = 8;
-const DASHES = ["", "6 4", "2 4", "9 3 2 3"];
+const DASHES = ["", "6 4"];
+const STEPS = ["", "6 4", "2 3", "9 3 2 3", "14 4", "14 4 4 4", "1 6", "4 2 1 2 1 2"];
 
 /** An element. attributes: set as they are, functions as listeners; children: nodes or texts. */
 function make(space, tag, attributes = {}, ...children) {
@@ -85,15 +86,25 @@ function scale(axis, values, from, to, most) {
 
 // --- markers ------------------------------------------------------------------------------
 
+const PLUS = [[-0.4, -1.25], [0.4, -1.25], [0.4, -0.4], [1.25, -0.4], [1.25, 0.4], [0.4, 0.4],
+  [0.4, 1.25], [-0.4, 1.25], [-0.4, 0.4], [-1.25, 0.4], [-1.25, -0.4], [-0.4, -0.4]];
+/** Corners around the place, in units of the size; null for a circle. */
+const MARKERS = [
+  null,
+  [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
+  [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]],
+  [[0, -1.35], [1.35, 0], [0, 1.35], [-1.35, 0]],
+  [[0, 1.25], [1.15, -0.85], [-1.15, -0.85]],
+  PLUS,
+  [[-1.05, -1.05], [1.05, -1.05], [-1.05, 1.05], [1.05, 1.05]],
+  PLUS.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]),
+];
+
 function marker(shape, x, y, size, strong) {
   const attributes = { class: strong ? "dot" : "dot hollow" };
-  const kind = shape % 4;
-  if (kind === 0) return s("circle", { ...attributes, cx: x, cy: y, r: size });
-  const corners = kind === 1
-    ? [[-1, -1], [1, -1], [1, 1], [-1, 1]]
-    : kind === 2 ? [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]] : [[0, -1.35], [1.35, 0], [0, 1.35], [-1.35, 0]];
-  const scaled = kind === 1 ? size * 0.88 : size;
-  const points = corners.map(([dx, dy]) => `${x + dx * scaled},${y + dy * scaled}`).join(" ");
+  const corners = MARKERS[shape % MARKERS.length];
+  if (!corners) return s("circle", { ...attributes, cx: x, cy: y, r: size });
+  const points = corners.map(([dx, dy]) => `${x + dx * size},${y + dy * size}`).join(" ");
   return s("polygon", { ...attributes, points });
 }
 
@@ -109,11 +120,16 @@ function path(points, step) {
     .join("");
 }
 
+function dashOf(series) {
+  if (series.style === "curve") return "2 3";
+  const dashes = series.style === "step" ? STEPS : DASHES;
+  return dashes[series.shape % dashes.length];
+}
+
 function swatch(series) {
   const icon = s("svg", { width: 30, height: 14, class: hue(series), "aria-hidden": "true" });
   if (series.style !== "points") {
-    const dash = series.style === "curve" ? "2 3" : DASHES[series.shape % DASHES.length];
-    icon.append(s("path", { d: "M1 7H29", class: "line", "stroke-dasharray": dash }));
+    icon.append(s("path", { d: "M1 7H29", class: "line", "stroke-dasharray": dashOf(series) }));
   }
   if (hasMarkers(series)) icon.append(marker(series.shape, 15, 7, 4, true));
   return icon;
@@ -157,7 +173,10 @@ function drawXY(chart, view, hidden, width) {
   const y = scale(chart.y, ys, box.bottom, box.top, narrow ? 5 : 6);
   drawAxes(svg, chart, view, x, y, box);
   const spots = [];
-  for (const one of shown) drawSeries(svg, one, x, y, spots);
+  const lines = shown.filter((one) => one.style === "line");
+  // Bars at one place would hide each other: lines stand a little apart.
+  const aside = (one) => (one.style === "line" ? (lines.indexOf(one) - (lines.length - 1) / 2) * (narrow ? 3 : 5) : 0);
+  for (const one of shown) drawSeries(svg, one, x, y, aside(one), spots);
   drawMarks(svg, view.marks, x, y, box, narrow);
   return { svg, spots };
 }
@@ -191,12 +210,11 @@ function drawMarks(svg, marks, x, y, box, narrow) {
   }
 }
 
-function drawSeries(svg, series, x, y, spots) {
+function drawSeries(svg, series, x, y, aside, spots) {
   const group = s("g", { class: hue(series), "data-series": series.name });
-  const places = series.points.map((p) => [x.place(p.x), y.place(p.y)]);
+  const places = series.points.map((p) => [x.place(p.x) + aside, y.place(p.y)]);
   if (series.style !== "points") {
-    const dash = series.style === "curve" ? "2 3" : DASHES[series.shape % DASHES.length];
-    group.append(s("path", { class: "line", d: path(places, series.style === "step"), "stroke-dasharray": dash }));
+    group.append(s("path", { class: "line", d: path(places, series.style === "step"), "stroke-dasharray": dashOf(series) }));
   }
   series.points.forEach((p, index) => {
     const [px, py] = places[index];

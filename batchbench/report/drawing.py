@@ -11,7 +11,7 @@ from batchbench.report.model import Point, Series, Style
 from batchbench.results import TrialRecord
 
 _HUES = ("copy", "unnest", "values", "optimistic", "staging")
-_SHAPES = ("psycopg", "asyncpg")
+_SOLID = "psycopg"
 
 
 def hue_of(strategy: str, strategies: Sequence[str]) -> int:
@@ -22,12 +22,11 @@ def hue_of(strategy: str, strategies: Sequence[str]) -> int:
     return len(_HUES) + others.index(strategy)
 
 
-def shape_of(driver: str, drivers: Sequence[str]) -> int:
-    """Its marker and dash."""
-    if driver in _SHAPES:
-        return _SHAPES.index(driver)
-    others = [name for name in drivers if name not in _SHAPES]
-    return len(_SHAPES) + others.index(driver)
+def shape_of(hue: int, driver: str) -> int:
+    """Its marker and dash: even numbers are lines without gaps. Another for each strategy and
+    driver, so that no two series look alike to who sees no colours.
+    """
+    return 2 * hue + (driver != _SOLID)
 
 
 def plug_series(
@@ -55,13 +54,8 @@ def series(
     among: Sequence[Group],
 ) -> Series:
     """A series in the colour of its strategy and the shape of its driver."""
-    return Series(
-        name,
-        hue_of(strategy, sorted({group.plug[0] for group in among})),
-        shape_of(driver, sorted({group.way.driver for group in among})),
-        style,
-        tuple(points),
-    )
+    hue = hue_of(strategy, sorted({group.plug[0] for group in among}))
+    return Series(name, hue, shape_of(hue, driver), style, tuple(points))
 
 
 def point(

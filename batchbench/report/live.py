@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
 from batchbench.errors import ConfigError, InputError
-from batchbench.report.building import build_report
+from batchbench.report.building import Judge, build_reports
+from batchbench.report.model import Report
 from batchbench.report.page import LiveState, document, render
 from batchbench.results import Run
 
@@ -27,13 +27,16 @@ class LivePage:
     `update` is cheap: a report is computed when somebody looks, once for each change. Only
     loopback is listened on, and only requests to it by its own name are answered, so that no
     other site can read it through a browser.
-    planned: loads of the plan, 0 where unknown. port: 0 for a free one.
+    planned: loads of the plan, 0 where unknown. port: 0 for a free one. judge: asked for the
+    gates, in another thread.
     Raises ConfigError where the port is taken.
     """
 
-    def __init__(self, planned: int = 0, port: int = 0) -> None:
+    def __init__(self, planned: int = 0, port: int = 0, judge: Judge | None = None) -> None:
         self._planned = planned
+        self._judge = judge
         self._lock = threading.Lock()
+        self._computing = threading.Lock()  # apart, so that no sweep waits for a page
         self._run: Run | None = None
         self._finished = False
         self._version = 0
@@ -85,32 +88,22 @@ class LivePage:
 
     def data(self, after: int = -1) -> str:
         """The newest data as JSON; "" where it is no newer than version `after`."""
-        with self._lock:
-            if self._version == after:
+        with self._computing:
+            with self._lock:
+                run, version, finished = self._run, self._version, self._finished
+            if version == after:
                 return ""
-            if self._computed[0] != self._version:
-                self._computed = (self._version, self._document())
+            if self._computed[0] != version:
+                done = 0 if run is None else len(run.records)
+                state = LiveState(version, done, self._planned, finished, _WAITING)
+                self._computed = (version, document(self._reports(run), state))
             return self._computed[1]
 
-    def _document(self) -> str:
-        run = self._run
-        done = 0 if run is None else len(run.records)
-        state = LiveState(self._version, done, self._planned, self._finished, _WAITING)
+    def _reports(self, run: Run | None) -> tuple[Report, ...]:
         try:
-            report = None if run is None else build_report(_nearest(run))
+            return () if run is None else build_reports(run, judge=self._judge)
         except InputError:  # no usable trial so far
-            report = None
-        return document(report, state)
-
-
-def _nearest(run: Run) -> Run:
-    """The part under the shortest round trips; a page shows one."""
-    shown, *others = run.rtts_ms
-    if not others:
-        return run
-    left = ", ".join(f"{rtt_ms:g}" for rtt_ms in others)
-    warning = f"shown: round trips of {shown:g} ms more; the sweep has loads of {left} ms as well"
-    return replace(run.at(shown), warnings=(*run.warnings, warning))
+            return ()
 
 
 class _Server(ThreadingHTTPServer):

@@ -119,8 +119,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """hue: which colour; shape: which marker and dash, so that colour is never all that tells two
-    apart. style "curve" has neither markers nor hover.
+    """hue: which colour; shape: which marker and, where odd, that the line is dashed, so that
+    colour is never all that tells two apart; a step has no markers, so its dash tells all. A
+    "curve" has neither markers nor hover.
     """
 
     name: str
@@ -329,7 +330,9 @@ class TrialTable:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report shows. repeat: the command that would run it again."""
+    """All that a report shows, of loads under one delay. repeat: the command that would run it
+    again. rtt_ms: what each round trip took more than the network's own.
+    """
 
     run_id: str
     created: str
@@ -344,4 +347,10 @@ class Report:
     trials: TrialTable
     environment: Mapping[str, Mapping[str, str]]
     repeat: str
+    rtt_ms: float
     warnings: tuple[str, ...]
+
+    @property
+    def round_trips(self) -> str:
+        """As a heading."""
+        return f"round trips of {self.rtt_ms:g} ms more"

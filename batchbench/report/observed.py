@@ -8,12 +8,12 @@ from statistics import fmean
 from batchbench.report.figures import graphic, number, plural
 from batchbench.report.groups import Group
 from batchbench.report.model import Bar, BarChart, BarView, Chart
+from batchbench.results import TrialRecord
 
 WAL_BYTES = "wal_bytes"
 
-_RUNNING = "running"
 _SHARES = {
-    "running_share": _RUNNING,
+    "running_share": "running",
     "client_wait_share": "waiting for the client",
     "lock_wait_share": "waiting for locks",
 }
@@ -68,43 +68,39 @@ def _waits(groups: Sequence[Group]) -> BarChart | None:
     for waits in means.values():
         for event, share in waits.items():
             totals[event] = totals.get(event, 0.0) + share
-    shares = not any(":" in event for event in totals)
-    events = sorted(totals, key=lambda event: -totals[event])[:_MOST_EVENTS]
+    first = sorted(totals, key=lambda event: (event == _REST, -totals[event]))
+    events = [event for event in first if totals[event] > 0][:_MOST_EVENTS]
     if not events:
         return None
-    bars = tuple(
-        Bar(
-            name,
-            tuple(graphic(waits.get(event, 0.0)) for event in events),
-            tuple(f"{event}: {number(waits.get(event, 0.0))}" for event in events),
-        )
-        for name, waits in means.items()
-        if waits
-    )
+    bars = tuple(_bar(name, waits, events) for name, waits in means.items() if waits)
     return BarChart(
         "waits",
         "What the writers waited for",
         "How the writers' connections on the server spent their time, by looking at them again and"
-        " again; fastest configuration first.",
-        (BarView("", tuple(events), bars, "of the time" if shares else "backend s a trial"),),
+        " again; fastest configuration first. In a short trial there were few looks.",
+        (BarView("", tuple(events), bars, "% of the time"),),
     )
 
 
+def _bar(name: str, waits: Mapping[str, float], events: Sequence[str]) -> Bar:
+    shares = [100 * waits.get(event, 0.0) for event in events]
+    texts = (f"{event}: {number(v)} %" for event, v in zip(events, shares, strict=True))
+    return Bar(name, tuple(graphic(share) for share in shares), tuple(texts))
+
+
 def _mean_waits(group: Group) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for record in group.good:
-        for name, value in _spent(record.observed).items():
-            found.setdefault(name, []).append(value)
-    return {name: fmean(values) for name, values in found.items() if any(values)}
+    """Of the trials in which a backend was seen. An event that one of them has not is 0 there."""
+    seen = [spent for record in group.good if (spent := _spent(record))]
+    names = dict.fromkeys(name for spent in seen for name in spent)
+    return {name: fmean(spent.get(name, 0.0) for spent in seen) for name in names}
 
 
-def _spent(observed: Mapping[str, float | None]) -> dict[str, float]:
-    """Seconds by "Type:Event" where they were kept, else shares of the time."""
-    known = {name: value for name, value in observed.items() if value is not None}
-    events = {name: value for name, value in known.items() if ":" in name}
-    if events:
-        return events | ({_RUNNING: known[_RUNNING]} if _RUNNING in known else {})
-    shares = {words: known[name] for name, words in _SHARES.items() if name in known}
+def _spent(record: TrialRecord) -> Mapping[str, float]:
+    """Shares of the time by "Type:Event" where they were kept, else what is known of them."""
+    if record.waits:
+        return record.waits
+    known = {name: record.observed.get(name) for name in _SHARES}
+    shares = {_SHARES[name]: share for name, share in known.items() if share is not None}
     if len(shares) == len(_SHARES):
         shares[_REST] = max(0.0, 1 - sum(shares.values()))
     return shares

@@ -2,7 +2,7 @@
 
 const app = document.getElementById("app");
 const root = document.documentElement;
-const kept = { table: null, charts: {}, trials: { sort: null, up: true, text: "", choices: {}, shown: 50 }, ranks: {} };
+const kept = { rtt: null, table: null, charts: {}, trials: { sort: null, up: true, text: "", choices: {}, shown: 50 }, ranks: {} };
 const SYMBOLS = { "+": "up", "-": "down", "~": "same", "??": "open" };
 const ICONS = { good: "✓", bad: "✗", unknown: "??" };
 const RANKS_SHOWN = 10;
@@ -124,8 +124,9 @@ function ranking(report, table) {
   const told = report.rank_columns.map((_, index) => table.ranking.some((one) => one.cells[index] !== ""));
   const numeric = (index) => (index >= 2 && index !== 6 ? "num" : null);
   const row = (one) => h("tr", { class: one.failed ? "failed" : one.chosen ? "chosen" : null },
-    one.cells.map((cell, index) => told[index] && h("td", { class: [numeric(index), index === 6 && { slower: "down", faster: "up", "??": "open", failed: "down" }[cell]].filter(Boolean).join(" ") || null },
+    one.cells.map((cell, index) => told[index] && h("td", { class: [numeric(index), index > 0 && index < 4 && "roomy", index === 6 && { slower: "down", faster: "up", "??": "open", failed: "down" }[cell]].filter(Boolean).join(" ") || null },
       cell,
+      index === 0 && h("span", { class: "narrow" }, `${one.cells[1]}, ${one.cells[2]} × ${one.cells[3]}`),
       index === 0 && one.chosen && h("span", { class: "tag chosen" }, "recommended"),
       index === 0 && one.current && h("span", { class: "tag" }, "current"))));
   const body = h("tbody");
@@ -139,7 +140,7 @@ function ranking(report, table) {
   };
   fill();
   return h("div", {}, scroller(`Ranking of ${table.table}`, h("table", {},
-    h("thead", {}, h("tr", {}, report.rank_columns.map((name, index) => told[index] && h("th", { scope: "col", class: numeric(index) }, name)))), body)),
+    h("thead", {}, h("tr", {}, report.rank_columns.map((name, index) => told[index] && h("th", { scope: "col", class: [numeric(index), index > 0 && index < 4 && "roomy"].filter(Boolean).join(" ") || null }, name)))), body)),
   h("div", { class: "after" }, more, h("span", {}, "~ equivalent to the fastest, ?? cannot tell; values are medians ± standard deviation, ratios have 95% intervals, each by itself: of many, some mislead.")));
 }
 
@@ -245,12 +246,19 @@ function surroundings(report) {
 
 // --- the whole ----------------------------------------------------------------------------
 
-function navigation(report, redraw) {
+function navigation(data, report, redraw) {
   const links = [["findings", "Findings"], report.env && ["change", "Change"], ["speed", "Speed"], ["cost", "Cost"], ["ranking", "Ranking"], ["open", "Not decided"],
     report.baseline && ["baseline", "Baseline"], ["trials", "Trials"], ["environment", "Environment"]].filter(Boolean);
   const many = report.tables.length > 1;
+  const choose = (event) => {
+    kept.rtt = Number(event.target.value);
+    render(data);
+    document.getElementById("rtt-choice").focus({ preventScroll: true });
+  };
   return h("nav", { class: "parts", "aria-label": "Parts of the report" }, h("div", { class: "wide" },
     h("ul", {}, links.map(([id, name]) => h("li", {}, h("a", { href: `#${id}` }, name)))),
+    data.reports.length > 1 && h("label", {}, "round trips", h("select", { id: "rtt-choice", change: choose },
+      data.reports.map((one) => h("option", { value: one.rtt_ms, selected: one === report }, `+${one.rtt_ms} ms`)))),
     many && h("label", {}, "table", h("select", { id: "table-choice", change: (event) => { kept.table = event.target.value; redraw(); } },
       report.tables.map((one) => h("option", { value: one.table, selected: one.table === kept.table }, one.table))))));
 }
@@ -262,7 +270,8 @@ function liveLine(live) {
 }
 
 function render(data) {
-  const { report, live } = data;
+  const { live } = data;
+  const report = data.reports.find((one) => one.rtt_ms === kept.rtt) || data.reports[0];
   if (!report) {
     app.replaceChildren(h("main", { class: "plain" }, h("h1", {}, "batchbench"), liveLine(live), h("p", {}, live && live.note)));
     return;
@@ -274,9 +283,9 @@ function render(data) {
   app.replaceChildren(
     h("header", { class: "top" }, h("div", { class: "wide" },
       h("div", {}, h("p", { class: "brand" }, "batchbench report"), h("h1", {}, report.run_id),
-        h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${report.trials.rows.length + report.trials.left_out} trials`)),
+        h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${report.trials.rows.length + report.trials.left_out} trials${data.reports.length > 1 ? ` with round trips of ${report.rtt_ms} ms more` : ""}`)),
       themeButton())),
-    navigation(report, redraw),
+    navigation(data, report, redraw),
     h("main", { id: "main", class: "wide" }, liveLine(live), findings(report), report.env && changes(report), tables,
       openQuestions(report), baseline(report), trials(report), surroundings(report)),
     h("footer", { class: "wide" }, `Made by batchbench ${report.batchbench} from measured trials only.`));

@@ -6,12 +6,13 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 
 from batchbench import __version__
 from batchbench.report.model import RANK_COLUMNS, Report
-from batchbench.report.text import plain_lines
+from batchbench.report.text import all_lines
 
 _SAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
@@ -27,20 +28,22 @@ class LiveState:
     note: str = ""
 
 
-def document(report: Report | None, live: LiveState | None = None) -> str:
-    """The report as JSON that may stand in a script element: no <, > or &."""
-    shown = None if report is None else asdict(report) | {"rank_columns": RANK_COLUMNS}
-    if shown is not None:
-        shown["batchbench"] = __version__
-    data = {"report": shown, "live": None if live is None else asdict(live)}
+def document(reports: Sequence[Report], live: LiveState | None = None) -> str:
+    """The reports as JSON that may stand in a script element: no <, > or &."""
+    common = {"rank_columns": RANK_COLUMNS, "batchbench": __version__}
+    shown = [asdict(report) | common for report in reports]
+    data = {"reports": shown, "live": None if live is None else asdict(live)}
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate(_SAFE)
 
 
-def page(report: Report) -> str:
-    """The page of a finished run. It needs no other file and asks the network for nothing."""
-    noscript = "".join(f"<p>{html.escape(line)}</p>" for line in plain_lines(report.first))
-    return render(document(report), report.run_id, noscript)
+def page(*reports: Report) -> str:
+    """The page of a finished run, of its round trips one report each. It needs no other file and
+    asks the network for nothing.
+    """
+    lines = all_lines(reports)
+    noscript = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    return render(document(reports), reports[0].run_id, noscript)
 
 
 def render(data: str, title: str, noscript: str = "", *, live: bool = False) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from batchbench.report.model import FirstLines, Status
+from batchbench.report.model import FirstLines, Report, Status
 
 _PLAIN = {"good": "ok", "bad": "NO", "unknown": "??"}
 _MARKS = {"good": "✅", "bad": "❌", "unknown": "❔"}
@@ -20,6 +21,15 @@ def plain_lines(first: FirstLines) -> tuple[str, str, str]:
     )
 
 
+def all_lines(reports: Sequence[Report]) -> list[str]:
+    """Three for each round trip; with a heading, where there are several."""
+    lines = []
+    for report in reports:
+        lines += [f"{report.round_trips}:"] if len(reports) > 1 else []
+        lines += plain_lines(report.first)
+    return lines
+
+
 def _plain(status: Status, question: str, answer: str) -> str:
     return f"[{_PLAIN[status]}] {question} {answer}."
 
@@ -32,6 +42,13 @@ def markdown(first: FirstLines) -> str:
         parts += [f"- {in_markdown(detail)}" for detail in line.details]
         parts.append("")
     return "\n".join(parts)
+
+
+def all_markdown(reports: Sequence[Report]) -> str:
+    """As `all_lines`, with details."""
+    if len(reports) == 1:
+        return markdown(reports[0].first)
+    return "\n".join(f"#### {one.round_trips}\n\n{markdown(one.first)}" for one in reports)
 
 
 def in_markdown(text: str) -> str:

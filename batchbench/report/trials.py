@@ -54,9 +54,9 @@ def _result(record: TrialRecord) -> str:
     return "failed" if record.status == "failed" else "rows not found"
 
 
-def trial_table(run: Run) -> TrialTable:
-    """All trials, or the first 5,000; columns that say nothing in this run are left out."""
-    records = run.trials[:MOST_TRIALS]
+def trial_table(run: Run, most: int = MOST_TRIALS) -> TrialTable:
+    """All trials, or the first so many; columns that say nothing in this run are left out."""
+    records = run.trials[:most]
     rows = [tuple(column.of(record) for column in _COLUMNS) for record in records]
     kept = [index for index, column in enumerate(_COLUMNS) if _tells(column, rows, index)]
     return TrialTable(

@@ -55,9 +55,11 @@ def load_run(folder: Path) -> Run:
             f"{folder / RUN_FILE} is no description of a run: {first_fault(error)}"
         ) from error
     records, warnings = _read_records(folder / TRIALS_FILE, steps)
+    unread = len(warnings)
     confirmations = tuple(_below(folder, _CONFIRMATION, info, warnings))
     sustained = tuple(_below(folder, _SUSTAINED, info, warnings))
-    return Run(folder, info, records, (*_changes(info), *warnings), confirmations, sustained)
+    warnings = [*_changes(info), *warnings]
+    return Run(folder, info, records, tuple(warnings), confirmations, sustained, unread)
 
 
 def confirmation_folder(run: Run, number: int) -> Path:

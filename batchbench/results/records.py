@@ -216,6 +216,11 @@ class Environment:
     memory_mb: int
     packages: Mapping[str, str]
 
+    @property
+    def machine(self) -> tuple[str, int, int]:
+        """What tells machines apart, as far as it was kept."""
+        return self.platform, self.cpu_count, self.memory_mb
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
@@ -300,7 +305,8 @@ class RunInfo:
 class Run:
     """A stored run. warnings: what could not be read, or makes its trials hard to compare.
     confirmations: the runs that measured its recommendation afresh, in their order. sustained:
-    those that gave each of the same configurations one long load.
+    those that gave each of the same configurations one long load. unread: lines of its trials that
+    could not be read.
     """
 
     folder: Path
@@ -309,6 +315,7 @@ class Run:
     warnings: tuple[str, ...] = ()
     confirmations: tuple[Run, ...] = ()
     sustained: tuple[Run, ...] = ()
+    unread: int = 0
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
