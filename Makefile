@@ -14,10 +14,10 @@ SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
 .PHONY: help sweep demo test gate lint bench bench-full clean test-faults evidence-auto evidence-gate \
 	evidence-live evidence-newer evidence-noise evidence-pooler evidence-regret evidence-resume \
-	evidence-tune evidence-writer
+	evidence-samplers evidence-tune evidence-writer
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL; ARGS=... goes to it
 	@$(BIN)/batchbench sweep $(ARGS)
@@ -68,6 +68,9 @@ evidence-regret: $(VENV)/.dev ## recommendations of five tables and three round 
 
 evidence-live: $(VENV)/.dev ## 20 sweeps of the same under two names, 20 of a slowed one: 75 minutes; resumable
 	@$(BIN)/python -m benchmarks.live --out results/evidence/live-$$(date -u +%F).md $(ARGS)
+
+evidence-samplers: $(VENV)/.dev ## what it costs to be seen, in pairs and in CPU: eight minutes; resumable
+	@$(BIN)/python -m benchmarks.sampler_cost --out results/evidence/samplers-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)
