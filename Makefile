@@ -13,10 +13,11 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-
 SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
 .PHONY: help sweep demo test gate lint bench bench-full clean test-faults evidence-auto evidence-gate \
-	evidence-newer evidence-noise evidence-pooler evidence-resume evidence-tune evidence-writer
+	evidence-live evidence-newer evidence-noise evidence-pooler evidence-regret evidence-resume \
+	evidence-samplers evidence-tune evidence-writer
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL; ARGS=... goes to it
 	@$(BIN)/batchbench sweep $(ARGS)
@@ -61,6 +62,15 @@ evidence-pooler: $(VENV)/.dev ## every combination through PgBouncer in transact
 
 evidence-tune: $(VENV)/.dev ## tune against the whole grid and random search, 10 seeds: hours; it goes on where it stopped
 	@$(BIN)/python -m benchmarks.tuning --out results/evidence/tune-$$(date -u +%F).md $(ARGS)
+
+evidence-regret: $(VENV)/.dev ## recommendations of five tables and three round trips, measured afresh: an hour; resumable
+	@$(BIN)/python -m benchmarks.regret --out results/evidence/regret-$$(date -u +%F).md $(ARGS)
+
+evidence-live: $(VENV)/.dev ## 20 sweeps of the same under two names, 20 of a slowed one: 75 minutes; resumable
+	@$(BIN)/python -m benchmarks.live --out results/evidence/live-$$(date -u +%F).md $(ARGS)
+
+evidence-samplers: $(VENV)/.dev ## what it costs to be seen, in pairs and in CPU: eight minutes; resumable
+	@$(BIN)/python -m benchmarks.sampler_cost --out results/evidence/samplers-$$(date -u +%F).md $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	@$(BIN)/ruff check $(SOURCES)

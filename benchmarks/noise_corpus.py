@@ -3,7 +3,9 @@
 Raw trials of configurations that are the same under two names (A/A) and of some that differ (A/B),
 in blocks whose order is reversed in every second one, over many epochs: each a fresh server and a
 fresh client process. The statistics are tested by replaying them; the format is described in
-tests/noise/README.md.
+tests/noise/README.md. On two cores at rest it takes about five minutes, and ten at most: no epoch
+begins that would end after --minutes. Replays need ten epochs. `make evidence-noise` then takes
+the new recording beside those that are there.
 """
 
 from __future__ import annotations
@@ -200,19 +202,21 @@ def record(folder: Path, name: str, epochs: int, blocks: int, limit_s: float, no
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Record; about ten minutes on two cores."""
+    """Record; five to ten minutes on two cores."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.noise_corpus", description=__doc__)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=16, help="lives of server and client (16)")
     parser.add_argument("--blocks", type=int, default=28, help="of an epoch, an even number (28)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="no new epoch past them (10)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="no epoch ends after them (10)")
     parser.add_argument("--name", default=f"{dt.datetime.now(dt.UTC):%Y-%m-%d}")
-    parser.add_argument("--note", default="", help="what else the machine did")
+    parser.add_argument("--note", default="", help="what else the machine did, such as: at rest")
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", type=Path, default=Path("tests/noise/corpus"))
     options = parser.parse_args(arguments)
     if options.epoch is not None:
         _run_epoch(options.epoch, options.blocks)
         return
+    if (options.output / f"{options.name}.csv.gz").exists():
+        parser.error(f"{options.output} has a recording {options.name}; choose another --name")
     limit_s = 60 * options.minutes
     record(options.output, options.name, options.epochs, options.blocks, limit_s, options.note)
 

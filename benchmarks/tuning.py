@@ -9,24 +9,22 @@ are kept in a folder and go on where they stopped.
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from batchbench.config import Settings
-from batchbench.harness import Configuration, Space, SweepPlan, run_sweep, tune_plan, usable_cores
+from batchbench.harness import Configuration, Space, SweepPlan, tune_plan, usable_cores
 from batchbench.harness.pace import spent_s
 from batchbench.recommend import RankingRow, ranking, recommend
 from batchbench.recommend.confirming import finalist_of, ratio_between
 from batchbench.recommend.ranking import interval
-from batchbench.results import Constraints, Run, TrialRecord, load_run
-from batchbench.servers import Server, open_server
+from batchbench.results import Constraints, Run, TrialRecord
 from batchbench.stats import FEWEST_PAIRS, Ratio, lower_bound
+from benchmarks.kept import Bench, configurations_of, surroundings, write_dated
 
 GRID_BLOCKS = FEWEST_PAIRS
 NEAR = 0.95
@@ -66,35 +64,6 @@ class Outcome:
         return self.search_s / self.grid_s
 
 
-class Bench:
-    """Runs plans on one embedded server; ended ones are read from their folders."""
-
-    def __init__(self, server: Server, folder: Path, say: Callable[[str], None]) -> None:
-        self.server, self.folder, self.say = server, folder, say
-
-    def run(self, plan: SweepPlan, name: str) -> Run:
-        """The run of this name, gone on with where it was broken off."""
-        folder, done = self.folder / name, self.folder / name / "ended"
-        if done.exists():
-            return load_run(folder)
-        self.say(f"{folder}: {len(plan.configurations)} configurations, {plan.rows:,} rows a load")
-        cluster = self.server.cluster
-        run = asyncio.run(
-            run_sweep(
-                plan,
-                self.server.dsn,
-                Settings(),
-                folder,
-                server_kind=self.server.kind,
-                command=("python", "-m", "benchmarks.tuning"),
-                resume=(folder / "run.json").exists(),
-                restart=None if cluster is None else cluster.restart,
-            )
-        )
-        done.touch()
-        return run
-
-
 def compare(seed: int, options: Options, bench: Bench) -> Outcome:
     """Grid, search and random search of one seed, and what their choices are worth."""
     conditions = SweepPlan(
@@ -122,7 +91,7 @@ def compare(seed: int, options: Options, bench: Bench) -> Outcome:
     fresh = bench.run(
         replace(
             whole,
-            configurations=tuple(dict.fromkeys(map(configuration_of, chosen))),
+            configurations=configurations_of(chosen),
             repeats=options.pairs,
             epochs=6,
             seed=seed + 2_000,
@@ -146,12 +115,6 @@ def compare(seed: int, options: Options, bench: Bench) -> Outcome:
 def first(rows: Sequence[RankingRow]) -> RankingRow:
     """The fastest that may be recommended."""
     return next(row for row in rows if row.eligible)
-
-
-def configuration_of(row: RankingRow) -> Configuration:
-    """As a plan has it."""
-    way, rows = row.way, row.chunk_rows or row.chunk_sizes[0]
-    return Configuration(row.table, way.strategy, way.driver, rows, way.parallelism)
 
 
 def random_choice(grid: Run, seconds: float, seed: int) -> tuple[RankingRow, int]:
@@ -189,24 +152,23 @@ def value(ratio: Ratio | None) -> float:
     return 1.0 if ratio is None else ratio.estimate
 
 
-def report(outcomes: Sequence[Outcome], options: Options) -> str:
-    """As Markdown."""
-    lines = [
-        "# Tuning against the whole grid",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}. Table {options.metric}, {outcomes[0].configurations}"
+def report(outcomes: Sequence[Outcome], options: Options) -> Iterator[str]:
+    """As lines of Markdown."""
+    yield (
+        f"Table {options.metric}, {outcomes[0].configurations}"
         f" configurations, grid of {GRID_BLOCKS} blocks; ratios to the grid's best from"
         f" {options.pairs} fresh pairs over 6 epochs, with 95 % intervals and one-sided lower"
-        " bound. Random search got the time of the search.",
-        "",
+        " bound. Random search got the time of the search."
+    )
+    yield ""
+    yield (
         "| seed | grid, s | search, s | share | grid's best | tuned | ratio | at least |"
-        " random (tried) | ratio |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *(line(outcome) for outcome in outcomes),
-        "",
-        *summary(outcomes),
-    ]
-    return "\n".join(lines) + "\n"
+        " random (tried) | ratio |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield from map(line, outcomes)
+    yield ""
+    yield from summary(outcomes)
 
 
 def line(one: Outcome) -> str:
@@ -264,15 +226,12 @@ def main() -> None:
         writers=[int(count) for count in given.writers.split(",")],
     )
     options = Options(given.metric, given.rows, space, given.share, given.pairs, given.folder)
+    bench = Bench(options.folder, "benchmarks.tuning", print)
     outcomes: list[Outcome] = []
     for seed in map(int, given.seeds.split(",")):
-        with open_server("embedded") as server:
-            bench = Bench(server, options.folder, print)
-            outcomes.append(compare(seed, options, bench))
-        text = report(outcomes, options)
-        if given.out is not None:
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(text, encoding="utf-8")
+        outcomes.append(compare(seed, options, bench))
+        lines = [*report(outcomes, options), *surroundings(bench.kept)]
+        text = write_dated(given.out, lines, "Tuning against the whole grid")
     print(text)
 
 

@@ -12,12 +12,14 @@ from tests.fixtures.disks import small_disk
 from tests.fixtures.faults import own_cluster
 from tests.fixtures.pgbouncer import pgbouncer
 from tests.fixtures.replication import standby, sync_standby_absent
+from tests.fixtures.roles import ordinary
 from tests.fixtures.servers import dsn, dsn18, server, server15, server18, server_header
 
 __all__ = [
     "commands",
     "dsn",
     "dsn18",
+    "ordinary",
     "own_cluster",
     "pgbouncer",
     "server",

@@ -9,10 +9,10 @@ import pytest
 from batchbench.harness import Space
 from batchbench.recommend import ranking
 from batchbench.stats import ratio_of_logs
+from benchmarks.kept import configurations_of
 from benchmarks.tuning import (
     Options,
     Outcome,
-    configuration_of,
     fresh_ratio,
     random_choice,
     report,
@@ -38,7 +38,8 @@ def test_what_is_the_same_has_no_ratio() -> None:
     found = fresh_ratio(run, slow, fast)
     assert found is not None
     assert found.estimate == pytest.approx(0.5)
-    assert str(configuration_of(slow)) == "sleep/copy/psycopg/20/1"
+    (configuration,) = configurations_of([slow, slow])
+    assert str(configuration) == "sleep/copy/psycopg/20/1"
 
 
 def test_the_summary_counts_what_must_be_shown() -> None:
@@ -48,7 +49,7 @@ def test_the_summary_counts_what_must_be_shown() -> None:
         return Outcome(seed, 9, 100.0, search_s, 5, "a", "b", "c", made, lucky)
 
     outcomes = [outcome(1, None, -0.2, 20), outcome(2, -0.1, 0.0, 20), outcome(3, -0.01, -0.3, 30)]
-    text = report(outcomes, Options("sleep", None, Space(), 0.2, 8, Path()))
+    text = "\n".join(report(outcomes, Options("sleep", None, Space(), 0.2, 8, Path())))
     assert "2 of 3 searches end within 5 %" in text
     assert "2 of 3 took at most 25%" in text
     assert "better in 2 of 3, worse in 1" in text

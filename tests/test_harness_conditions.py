@@ -6,15 +6,12 @@ import functools
 import json
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from batchbench.config import Settings, child_environment
 from batchbench.engine import load as real_load
@@ -295,24 +292,6 @@ async def test_round_trips_are_a_dimension(dsn: str, tmp_path: Path) -> None:
 
 
 # --- roles --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ordinary(dsn: str) -> Iterator[str]:
-    """An address of a role that owns the schema `own`, and may nothing else."""
-    role = sql.Identifier(name := f"ordinary_{uuid.uuid4().hex[:12]}")
-    with connected(dsn) as connection:
-        database = sql.Identifier(connection.info.dbname)
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-        connection.execute(sql.SQL("CREATE SCHEMA own AUTHORIZATION {}").format(role))
-        connection.execute(
-            sql.SQL("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM PUBLIC").format(database)
-        )
-        connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    yield make_conninfo(dsn, user=name)
-    with connected(dsn) as connection:
-        connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(role))
-        connection.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 async def test_a_role_that_owns_only_its_schema(ordinary: str, tmp_path: Path) -> None:

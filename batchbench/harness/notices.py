@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from batchbench.harness.brief import Brief
+from batchbench.harness.observe.server import NOT_ALLOWED
 from batchbench.harness.planning import FEWEST_CHUNKS
 from batchbench.harness.progress import SweepEvent, SweepListener, SweepNotice
 from batchbench.harness.state import WEAK_COMMITS
@@ -48,9 +49,10 @@ def said_at_start(brief: Brief) -> Iterator[str]:
 
 
 def said_at_end(run: Run) -> Iterator[str]:
-    """Where chunks or pairs are too few for a claim; of an open loop the table itself says so, of
-    a confirmation its verdict.
+    """What this role may not see, and where chunks or pairs are too few for a claim; of an open
+    loop the table itself says the latter, of a confirmation its verdict.
     """
+    yield from _not_allowed(run)
     if run.is_open_loop or run.info.confirms is not None:
         return
     good = [record for record in run.trials if record.usable]
@@ -72,3 +74,13 @@ def said_at_end(run: Run) -> Iterator[str]:
             f"only {count} of loads to compare: {FEWEST_PAIRS} are the least for an interval, so"
             " this is provisional; raise --repeats or --budget"
         )
+
+
+def _not_allowed(run: Run) -> Iterator[str]:
+    """A line for each reason: what is not known for another one, no GRANT would show."""
+    names: dict[str, list[str]] = {}
+    for name, why in run.unobserved.items():
+        if why.startswith(NOT_ALLOWED):
+            names.setdefault(why, []).append(name)
+    for why, of_it in names.items():
+        yield f"not seen: {', '.join(of_it)}; {why}"

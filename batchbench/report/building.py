@@ -17,7 +17,7 @@ from batchbench.report.ranked import table_report
 from batchbench.report.repeating import repeat_command
 from batchbench.report.trials import MOST_TRIALS, trial_table
 from batchbench.report.undecided import undecided
-from batchbench.results import Run, RunInfo
+from batchbench.results import Run
 
 
 def evidence_of(run: Run) -> Evidence:
@@ -102,14 +102,15 @@ def build_report(
         undecided=undecided(evidence),
         baseline=None if baseline is None else baseline_report(evidence, evidence_of(baseline)),
         trials=trial_table(run, most_trials),
-        environment=_environment(info),
+        environment=_environment(run),
         repeat=repeat_command(info),
         rtt_ms=run.rtts_ms[0],
         warnings=(*run.warnings, *evidence.advice.remarks),
     )
 
 
-def _environment(info: RunInfo) -> Mapping[str, Mapping[str, str]]:
+def _environment(run: Run) -> Mapping[str, Mapping[str, str]]:
+    info = run.info
     client = info.environment
     plan = {name: as_text(v) for name, v in info.plan.items() if isinstance(v, str | int | float)}
     return {
@@ -125,4 +126,5 @@ def _environment(info: RunInfo) -> Mapping[str, Mapping[str, str]]:
         "Server": {"version": info.server.version, **info.server.settings},
         "Plan": {**plan, "starts": str(1 + len(info.resumed))},
         "Settings": {name: as_text(value) for name, value in info.settings.items()},
+        **({"Not seen": missing} if (missing := run.unobserved) else {}),
     }

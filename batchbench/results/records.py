@@ -354,3 +354,13 @@ class Run:
     def yardsticks(self) -> tuple[TrialRecord, ...]:
         """The yardstick's records."""
         return tuple(record for record in self.records if record.kind == "yardstick")
+
+    @property
+    def unobserved(self) -> dict[str, str]:
+        """By metric, why no trial of it has a figure: the first reason that one gave."""
+        known = {n for r in self.trials for n, value in r.observed.items() if value is not None}
+        reasons: dict[str, str] = {}
+        for record in self.trials:
+            for name, why in record.unobserved.items():
+                reasons.setdefault(name, why)
+        return {name: why for name, why in reasons.items() if name not in known}

@@ -142,7 +142,9 @@ def test_a_recording_that_lacks_a_trial_is_refused(tmp_path: Path) -> None:
 
 def test_the_evidence_names_every_line() -> None:
     checks = [check(recordings()[0], *pair, Shape(6, 6), 50) for pair in (SAME[0], OTHER[0])]
-    text = evidence.table(checks, 50)
+    text = "\n".join(evidence.report(checks, 50))
+    assert f"## {recordings()[0].name}\n" in text
+    assert "16 epochs of 14 blocks" in text
     assert "| A/A | copy-1 against copy-2 | 6 x 6 |" in text
     assert "| A/B | copy-1 against copy-more | 6 x 6 |" in text
-    assert "A/A claims a difference in" in text
+    assert text.count("A/A claims a difference in") == 2, "of the recording, and of all"

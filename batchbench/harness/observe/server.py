@@ -35,6 +35,9 @@ LIMIT_S = 30.0
 MOST_BLOAT_BYTES = 256 << 20
 """Above that, reading a whole table to see its bloat would disturb what comes next."""
 
+NOT_ALLOWED = "this role may not"
+"""What the reasons begin with of figures that a GRANT would show."""
+
 GONE_LIMIT_S = 2.0
 _GONE_POLL_S = 0.002
 _PRIVILEGE = "42501"
@@ -133,7 +136,7 @@ def _refusal(what: str, error: WriteError) -> str:
     if error.fate_unknown:
         raise error
     if error.sqlstate == _PRIVILEGE:
-        return f"this role may not read {what}: GRANT pg_monitor to it, where that is wanted"
+        return f"{NOT_ALLOWED} read {what}: GRANT pg_monitor to it, where that is wanted"
     return f"this server has no {what} as PostgreSQL does ({error.condition}, {error.sqlstate})"
 
 
@@ -251,7 +254,7 @@ async def bloat(
         if error.fate_unknown:
             raise
         if error.sqlstate == _PRIVILEGE:
-            return _unknown_bloat("this role may not use pgstattuple: GRANT pg_stat_scan_tables")
+            return _unknown_bloat(f"{NOT_ALLOWED} use pgstattuple: GRANT pg_stat_scan_tables")
         return _unknown_bloat(f"pgstattuple was refused ({error.condition}, {error.sqlstate})")
     figures = {
         name: None if text is None else float(text)
