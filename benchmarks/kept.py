@@ -110,9 +110,9 @@ def surroundings(kept: Sequence[Kept]) -> Iterator[str]:
         f" {seen.python}; PostgreSQL {servers} (embedded); commit {commits}."
     )
     yield (
-        f"- {len(kept)} runs from {days[0][:16]} to {days[-1][:16]} UTC, {seconds:,.0f} s of"
-        f" trials. Cores in use by anyone, ours too: {busy[0]:.1f} to {busy[-1]:.1f}; load average"
-        f" as each began: {load[0]:.1f} to {load[-1]:.1f}."
+        f"- {len(kept)} runs from {days[0][:16]} to {days[-1][:16]} UTC, {seconds:,.0f} s together."
+        f" Cores in use by anyone, ours too: {busy[0]:.1f} to {busy[-1]:.1f}; load average as each"
+        f" began: {load[0]:.1f} to {load[-1]:.1f}."
     )
     bad = sum(one.contaminated for one in kept)
     yield (
