@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -58,6 +60,10 @@ def test_a_budget_without_a_number_of_repeats(dsn18: str, tmp_path: Path) -> Non
 
 
 def test_the_report_follows_a_sweep(dsn18: str, tmp_path: Path) -> None:
+    """With the gates of its folder, and how far it is."""
+    (tmp_path / "gates.toml").write_text(
+        "[gate]\n[[gate.rule]]\nmetric = 'rows_per_s'\nabove = 1\n"
+    )
     command = [
         *(sys.executable, "-m", "batchbench", "sweep", *GRID, "--watch"),
         *("--rows", "200", "--repeats", "6", "--dsn", dsn18, "-o", "run"),
@@ -75,6 +81,12 @@ def test_the_report_follows_a_sweep(dsn18: str, tmp_path: Path) -> None:
         assert url.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(url, timeout=30) as answer:
             assert "batchbench" in answer.read().decode()
+        seen: dict[str, Any] = {"reports": []}
+        while not seen["reports"] and process.poll() is None:
+            with urllib.request.urlopen(f"{url}data.json", timeout=30) as answer:
+                seen = json.loads(answer.read())
+        assert seen["live"]["planned"] >= seen["live"]["done"] > 0
+        assert "gates passed" in seen["reports"][0]["first"]["passed"]["answer"]
         process.stderr.read()
         assert process.wait(60) == 0
 

@@ -14,8 +14,8 @@ import pytest
 
 from batchbench.compare import compare
 from batchbench.errors import ConfigError, InputError
-from batchbench.results import Run, TrialRecord, load_run, open_run
-from batchbench.results.frame import export, frame, load, load_many
+from batchbench.results import Run, TrialRecord, load, load_many, load_run, open_run
+from batchbench.results.frame import export, frame
 from batchbench.stats import Finding
 from batchbench.stats.unpaired import unpaired_ratio
 

@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from batchbench.report import GateNote, LivePage, build_report, page
-from batchbench.results import Run
+from batchbench.results import Run, load_run
 from tests.test_recommend import copying, run_of
 from tests.test_report import OURS, blocks, near_and_far, sleep_run, with_info
 
 BAD = '</script><img src=x onerror="window.hacked=1">'
 """A table may be called so; in SQL it is only a matter of quotes."""
 
+SAMPLES = Path(__file__).parents[1] / "results"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -204,6 +205,42 @@ def test_both_themes_fit_phones_and_screens(
     assert speed["x"] + speed["width"] <= width, "the figure that counts needs no scrolling"
     tab.locator("button.theme").click()
     assert (sum(tab.evaluate(back)) < 3 * 128) != (theme == "dark")
+    watched.context.close()
+    assert not watched.faults
+
+
+DRAWN = ".plot svg .dot, .plot svg .line, .plot td.known, .plot .piece"
+CUT = """[...document.querySelectorAll('.plot svg text')].filter((text) => {
+    const [own, all] = [text, text.closest('svg')].map((node) => node.getBoundingClientRect());
+    return own.left < all.left - 1 || own.right > all.right + 1
+        || own.top < all.top - 1 || own.bottom > all.bottom + 1;
+}).map((text) => text.textContent)"""
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (390, "dark")])
+def test_the_page_of_a_real_sweep(tmp_path: Path, browser: Any, width: int, theme: str) -> None:
+    """Every control, on a run that this tool has measured; no label is cut, no chart is empty."""
+    watched = Watched(browser, viewport={"width": width, "height": 800}, color_scheme=theme)
+    watched.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab = watched.open(written(tmp_path, load_run(SAMPLES / "sample-18")))
+    tab.wait_for_selector("#chart-pareto .plot .dot")
+    charts = tab.locator("figure[data-chart]")
+    for number in range(charts.count()):
+        assert charts.nth(number).locator(DRAWN).count()
+    assert tab.evaluate(CUT) == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    drawn = tab.locator("#chart-throughput g[data-series]")
+    before = drawn.count()
+    tab.locator("#chart-throughput .legend button").first.click()
+    assert drawn.count() == before - 1
+    tab.locator("#trial-table thead button", has_text="rows/s").click()
+    assert tab.locator("#trial-table th[aria-sort=descending]").count() == 1
+    tab.fill("#trial-search", "asyncpg")
+    assert "of 216 trials" in tab.locator("#trial-count").inner_text()
+    tab.locator(".copy-env").click()
+    tab.wait_for_selector(".copy-env:text-is('Copied')")
+    tab.locator("button.theme").click()
+    assert tab.evaluate("document.documentElement.dataset.theme") != theme
     watched.context.close()
     assert not watched.faults
 

@@ -43,8 +43,10 @@ def _judge() -> Judge | None:
 
 
 def _follow(page: LivePage, folder: Path, event: SweepEvent) -> None:
-    if isinstance(event, SweepStarted | TrialEnded):
+    if isinstance(event, SweepStarted):
         page.update(load_run(folder))
+    elif isinstance(event, TrialEnded):
+        page.update(load_run(folder), planned=event.total)
 
 
 def both(one: SweepListener, other: SweepListener) -> SweepListener:

@@ -58,10 +58,11 @@ class LivePage:
         """Where it is."""
         return f"http://{_LOOPBACK}:{self._server.server_address[1]}/"
 
-    def update(self, run: Run, *, finished: bool = False) -> None:
-        """A trial ended, or the sweep did. run: as far as it is."""
+    def update(self, run: Run, *, finished: bool = False, planned: int | None = None) -> None:
+        """A trial ended, or the sweep did. run: as far as it is. planned: where that has changed."""
         with self._lock:
             self._run = run
+            self._planned = self._planned if planned is None else planned
             self._finished = finished
             self._version += 1
 
@@ -91,11 +92,12 @@ class LivePage:
         with self._computing:
             with self._lock:
                 run, version, finished = self._run, self._version, self._finished
+                planned = self._planned
             if version == after:
                 return ""
             if self._computed[0] != version:
                 done = 0 if run is None else len(run.records)
-                state = LiveState(version, done, self._planned, finished, _WAITING)
+                state = LiveState(version, done, planned, finished, _WAITING)
                 self._computed = (version, document(self._reports(run), state))
             return self._computed[1]
 

@@ -277,13 +277,14 @@ function render(data) {
     return;
   }
   const tables = h("div", {});
+  const trialCount = report.trials.rows.length + report.trials.left_out;
   const redraw = () => tables.replaceChildren(...perTable(report));
   kept.table = report.tables.some((one) => one.table === kept.table) ? kept.table : report.tables[0].table;
   redraw();
   app.replaceChildren(
     h("header", { class: "top" }, h("div", { class: "wide" },
       h("div", {}, h("p", { class: "brand" }, "batchbench report"), h("h1", {}, report.run_id),
-        h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${report.trials.rows.length + report.trials.left_out} trials${data.reports.length > 1 ? ` with round trips of ${report.rtt_ms} ms more` : ""}`)),
+        h("p", { class: "meta" }, `${report.server} · ${report.created.replace("T", " ").replace("+00:00", " UTC")} · ${trialCount === 1 ? "1 trial" : `${trialCount} trials`}${data.reports.length > 1 ? ` with round trips of ${report.rtt_ms} ms more` : ""}`)),
       themeButton())),
     navigation(data, report, redraw),
     h("main", { id: "main", class: "wide" }, liveLine(live), findings(report), report.env && changes(report), tables,

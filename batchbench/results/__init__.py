@@ -15,6 +15,7 @@ derived on reading. Neither file holds a connection string, a host or a row's va
 
 from batchbench.results.arrivals import KeepingUp, keeping_up
 from batchbench.results.constraints import Constraints, p99_s, peak_rss_mb, tail_s, wal_mb_per_s
+from batchbench.results.frame import load, load_many
 from batchbench.results.reading import (
     MIGRATIONS,
     Migration,
@@ -63,6 +64,8 @@ __all__ = [
     "committed",
     "confirmation_folder",
     "keeping_up",
+    "load",
+    "load_many",
     "load_run",
     "meets_goal",
     "open_run",
