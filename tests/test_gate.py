@@ -140,7 +140,7 @@ def test_what_runs_of_the_same_code_differ_by_is_no_regression() -> None:
     after = on(run(0.76, machine=2.0, seed=3), 8, "after")
     comparison = compare(here, after)
     found = portability([here, there])
-    assert found.words == "± 32%, seen between 2 runs of the same code on 2 machines"
+    assert found.words == "± 32% between 2 runs of the same code on 2 machines"
     (unknown,) = judge_baseline(comparison, GOAL)
     assert (unknown.status, "was not measured" in unknown.seen) == (Status.UNDECIDED, True)
     (known,) = judge_baseline(comparison, GOAL, found)
@@ -197,7 +197,7 @@ def test_the_error_is_kept_with_the_baseline(tmp_path: Path) -> None:
     kept = (tmp_path / "base" / "portability.json").read_bytes()
     done = gate(new, "--baseline", base, "--update-baseline", "--markdown", "m.md", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "seen between 2 runs of the same code on 2 machines" in (tmp_path / "m.md").read_text()
+    assert "between 2 runs of the same code on 2 machines" in (tmp_path / "m.md").read_text()
     assert (tmp_path / "base" / "portability.json").read_bytes() == kept
     (tmp_path / "base" / "portability.json").write_text("{}")
     done = gate(new, "--baseline", base, cwd=tmp_path)

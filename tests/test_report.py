@@ -376,6 +376,12 @@ def test_a_baseline_is_compared_as_it_is_without_yardsticks_and_says_so() -> Non
     assert symbol == "-"
     assert text.startswith("−50% [")
     assert any("yardstick" in doubt for doubt in report.baseline.doubts)
+    before = sleep_run(current=80_000)
+    elsewhere = replace(before.info.environment, cpu_count=99)
+    before = replace(before, info=replace(before.info, environment=elsewhere))
+    other = build_report(sleep_run(current=40_000), before)
+    assert other.baseline is not None
+    assert {row.symbol for row in other.baseline.rows} == {"??"}, "times of another machine"
 
 
 def test_a_slower_machine_is_no_regression_by_its_yardstick() -> None:

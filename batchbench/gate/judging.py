@@ -105,8 +105,8 @@ def judge_baseline(
     """
     name = f"not slower than {comparison.before} by more than {rules.max_slowdown:.0%}"
     if comparison.by_yardstick:
-        error = portable.words if portable else "error not measured"
-        name = f"{name} (through the yardstick: {error})"
+        error = portable.words if portable else "error: not measured"
+        name = f"{name} (yardstick {error})"
     doubt = _doubt(comparison, portable)
     results = [
         Result(name, difference.name, Status.UNDECIDED, doubt)

@@ -33,10 +33,10 @@ class Portability:
 
     @property
     def words(self) -> str:
-        """ "± 8%, seen between 3 runs of the same code on 2 machines" """
+        """ "± 8% between 3 runs of the same code on 2 machines" """
         machines = "one machine" if self.machines == 1 else f"{self.machines} machines"
         runs = f"{len(self.runs)} runs of the same code on {machines}"
-        return f"± {math.expm1(self.error):.0%}, seen between {runs}"
+        return f"± {math.expm1(self.error):.0%} between {runs}"
 
 
 _STORED = TypeAdapter(Portability)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from batchbench.errors import InputError
 from batchbench.report.first import Evidence
@@ -21,6 +22,8 @@ def baseline_report(after: Evidence, before: Evidence) -> BaselineReport:
     Raises InputError where they have no configuration in common.
     """
     both = all(drift_of_yardstick(side.run) is not None for side in (after, before))
+    here, there = (side.run.info.environment.machine for side in (after, before))
+    same_machine = here == there
     earlier = {_key(group): group for group in before.groups if group.usable}
     rows, unmatched = [], 0
     for group in after.groups:
@@ -36,6 +39,8 @@ def baseline_report(after: Evidence, before: Evidence) -> BaselineReport:
                 epochs=[epoch for epoch, _ in one],
                 other_epochs=[epoch for epoch, _ in two],
             )
+            if not (both or same_machine):  # no interval holds what machines differ by
+                found = replace(found, low=None, high=None, error=None)
             rows.append(_row(group, other, as_difference(found)))
     if not rows:
         raise InputError(
@@ -70,7 +75,8 @@ def _doubts(after: Evidence, before: Evidence, *, with_yardstick: bool) -> Itera
     if not with_yardstick:
         yield (
             "One of the runs has no yardstick (the server's own COPY in every block), so speeds"
-            " are compared as they are: what the machine did between the runs counts as change"
+            " are compared as they are, within one machine: what it did between the runs counts as"
+            " change"
         )
     if one.environment != other.environment:
         yield "The runs are of different machines, or other packages"

@@ -59,7 +59,7 @@ class LivePage:
         return f"http://{_LOOPBACK}:{self._server.server_address[1]}/"
 
     def update(self, run: Run, *, finished: bool = False, planned: int | None = None) -> None:
-        """A trial ended, or the sweep did. run: as far as it is. planned: where that has changed."""
+        """A trial ended, or the sweep did. run: as far as it is. planned: where that changed."""
         with self._lock:
             self._run = run
             self._planned = self._planned if planned is None else planned
