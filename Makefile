@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --root-user-action=ignore
 SOURCES := batchbench tests benchmarks examples docs/hooks.py
 
-.PHONY: help sweep picture demo test gate lint bench bench-full clean test-faults evidence-auto evidence-gate \
+.PHONY: help sweep picture notebooks demo test gate lint bench bench-full clean test-faults evidence-auto evidence-gate \
 	evidence-live evidence-newer evidence-noise evidence-pooler evidence-regret evidence-resume \
 	evidence-samplers evidence-tune evidence-writer
 
@@ -24,6 +24,9 @@ sweep: $(VENV)/.embedded ## sweep the built-in tables on an embedded PostgreSQL;
 
 picture: $(VENV)/.embedded ## a sweep of one table as the README's picture, docs/sweep.svg: on a machine at rest
 	@$(BIN)/python -m benchmarks.picture --out docs/sweep.svg -- sweep --profile heart_rate --budget 2m $(ARGS)
+
+notebooks: $(VENV)/.dev ## run the notebooks and keep what they draw, after a change of results/ or charts
+	@$(BIN)/python -m tests.test_notebooks
 
 demo: $(VENV)/.demo ## the example service under load on an embedded PostgreSQL; ARGS="--rate 2"
 	@$(BIN)/python -m examples.health_export.demo $(ARGS)

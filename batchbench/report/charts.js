@@ -174,9 +174,13 @@ function drawXY(chart, view, hidden, width) {
   drawAxes(svg, chart, view, x, y, box);
   const spots = [];
   const lines = shown.filter((one) => one.style === "line");
-  // Bars at one place would hide each other: lines stand a little apart.
-  const aside = (one) => (one.style === "line" ? (lines.indexOf(one) - (lines.length - 1) / 2) * (narrow ? 3 : 5) : 0);
-  for (const one of shown) drawSeries(svg, one, x, y, aside(one), spots);
+  // Bars at one place would hide each other: lines stand a little apart, but for who is at a wall.
+  const gap = Math.min(narrow ? 3 : 5, 14 / Math.max(1, lines.length - 1));
+  const walls = view.marks.filter((m) => m.axis === "x").map((m) => m.at);
+  for (const one of shown) {
+    const aside = one.style === "line" ? (lines.indexOf(one) - (lines.length - 1) / 2) * gap : 0;
+    drawSeries(svg, one, (at) => x.place(at) + (walls.includes(at) ? 0 : aside), y, spots);
+  }
   drawMarks(svg, view.marks, x, y, box, narrow);
   return { svg, spots };
 }
@@ -210,9 +214,9 @@ function drawMarks(svg, marks, x, y, box, narrow) {
   }
 }
 
-function drawSeries(svg, series, x, y, aside, spots) {
+function drawSeries(svg, series, place, y, spots) {
   const group = s("g", { class: hue(series), "data-series": series.name });
-  const places = series.points.map((p) => [x.place(p.x) + aside, y.place(p.y)]);
+  const places = series.points.map((p) => [place(p.x), y.place(p.y)]);
   if (series.style !== "points") {
     group.append(s("path", { class: "line", d: path(places, series.style === "step"), "stroke-dasharray": dashOf(series) }));
   }
