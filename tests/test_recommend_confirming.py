@@ -15,6 +15,7 @@ from batchbench.config import child_environment
 from batchbench.errors import ConfigError, InputError
 from batchbench.recommend import Claim, env_text, judge_claims, ranking, recommend
 from batchbench.recommend.confirming import Finalist, finalist_of
+from batchbench.report import build_report
 from batchbench.results import Constraints, Run, load_run
 from tests.test_recommend import copying, run_of
 
@@ -207,6 +208,21 @@ def test_what_breaks_a_constraint_is_never_recommended_and_sets_no_measure() -> 
     assert all(one.chunk_rows != 900 for one in advice.finalists)
     with pytest.raises(InputError, match="no configuration of run keeps to the constraints"):
         recommend(run, Constraints(max_memory_mb=1))
+
+
+def test_a_search_is_judged_by_the_constraints_that_it_had_in_the_report_too() -> None:
+    run = swept()
+    heavy = tuple(
+        replace(one, peak_rss_mb=300.0) if one.chunk_size == 500 else one for one in run.records
+    )
+    document = {"constraints": {"max_memory_mb": 200, "max_p99_ms": None}}
+    plan = {**run.info.plan, "search": document}
+    run = replace(run, records=heavy, info=replace(run.info, plan=plan))
+    assert recommend(run).values["BATCH_SLEEP_CHUNK_SIZE"] == "900"
+    assert "BATCH_SLEEP_CHUNK_SIZE=900" in build_report(run).env
+    wider = Constraints(max_memory_mb=400)
+    assert recommend(run, wider).values["BATCH_SLEEP_CHUNK_SIZE"] == "500"
+    assert "BATCH_SLEEP_CHUNK_SIZE=500" in build_report(run, constraints=wider).env
 
 
 @pytest.mark.parametrize(

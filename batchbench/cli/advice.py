@@ -43,7 +43,7 @@ def show_advice(
     except ConfigError as error:  # a sweep's results are not lost over it
         warn(str(error))
         gates = None
-    for line in plain_lines(build_report(run, gates=gates).first):
+    for line in plain_lines(build_report(run, gates=gates, constraints=constraints).first):
         out.print(line, markup=False)
     for table, of_table in groupby(rows, key=lambda row: row.table):
         _show_ranking(table, list(of_table), {row.way for row in advice.chosen})
