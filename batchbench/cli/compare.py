@@ -106,7 +106,7 @@ def _show(comparison: Comparison, *, as_json: bool) -> None:
         )
         return
     grid = figures_grid(f"{comparison.after} against {comparison.before}")
-    for heading in ("configuration", "rows/s before", "after", "times as fast", "seen from"):
+    for heading in ("configuration", "rows/s before", "after", "times as fast", "smallest seen"):
         grid.add_column(heading, justify="left" if heading == "configuration" else "right")
     for difference in comparison.differences:
         smallest = difference.verdict.smallest

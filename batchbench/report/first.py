@@ -183,7 +183,8 @@ def _change(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) 
         answer = "Keep the settings: they are what is recommended"
         return FirstLine(_CHANGE, "good", "nothing", answer)
     couples = _couples(evidence)
-    overall = mean_difference(couples) if couples else None
+    # What stays as it is says nothing of a gain.
+    overall = mean_difference(couples) if any(a != b for a, b in couples) else None
     head = f"Set {plural(len(changed), 'value')}"
     if overall is None:
         details.append("The current settings were not among the trials, so the gain is unknown.")
@@ -191,7 +192,7 @@ def _change(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) 
         return FirstLine(_CHANGE, "unknown", "gain unknown", answer, tuple(details))
     details += [f"{gain.table}: {gain.text}" for gain in gains if len(gains) > 1]
     status, verdict = _GAINS[overall.symbol]
-    answer = f"{head}: {overall.text} rows/s{_where(len(couples), len(gains))}"
+    answer = f"{head}: rows/s {overall.text}{_where(len(couples), len(gains))}"
     return FirstLine(_CHANGE, status, verdict, answer, tuple(details))
 
 
@@ -249,7 +250,9 @@ def _trust_details(
             " smaller ones are often missed."
         )
     epochs = len({block_of(record)[0] for record in evidence.run.trials})
-    yield f"{plural(epochs, 'epoch')} (lives of the server)."
+    ours = evidence.run.info.server.kind == "embedded"
+    lives = "the server" if ours else "the client; the server's was one, since it is not ours"
+    yield f"{plural(epochs, 'epoch')} (lives of {lives})."
     advice = evidence.advice
     said = advice.doubt or "; ".join(verdict.sentence for verdict in advice.verdicts)
     yield f"{said[:1].upper()}{said[1:]}."
