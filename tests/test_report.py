@@ -365,6 +365,28 @@ def test_what_is_provisional_names_the_command_that_confirms_it() -> None:
     assert confirming(replace(run, confirmations=(sure,))) == []
 
 
+def test_the_commands_of_a_search_go_to_its_server_under_its_conditions() -> None:
+    words = ("tune", "--max-p99-ms", "5", "--dsn", "***", "--regime", "sustained", "--budget", "9m")
+    run = with_info(sleep_run(), command=("batchbench", *words))
+    commands = [one.command for one in build_report(run).undecided if "sweep" in one.command]
+    assert commands
+    for command in commands:
+        assert '--dsn "$DATABASE_URL" --regime sustained --profile sleep' in command
+        assert "9m" not in command
+        assert "--max-p99-ms" not in command
+
+
+def test_another_transaction_boundary_is_a_change_too() -> None:
+    run = run_of({copying(50): blocks(5e4), copying(5_000): blocks(1e5)})
+    batch = tuple(
+        replace(one, transaction="batch") if one.chunk_size == 5_000 else one for one in run.records
+    )
+    run = with_info(replace(run, records=batch), settings={**OURS, "BATCH_SLEEP_CHUNK_SIZE": 5_000})
+    change = build_report(run).first.change
+    assert "--transaction of load: chunk → batch" in change.details
+    assert change.answer.startswith("Set 1 value")
+
+
 def test_settings_that_stay_say_nothing_of_the_gain_of_others() -> None:
     """Chunks of heart_rate stay as they are; what is set for sleep was not measured."""
     speeds = {copying(50, table="heart_rate"): blocks(1e5), copying(50): blocks(1e5)}

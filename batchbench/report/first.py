@@ -177,15 +177,16 @@ def _all(count: int) -> str:
 def _change(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) -> FirstLine:
     changed = [value for value in values if value.changed]
     details = [f"{value.variable}: {value.before} → {value.recommended}" for value in changed]
+    details += _boundary(evidence)
     if evidence.run.info.is_imported:
         return FirstLine(_CHANGE, "good", "nothing", "Nothing: benchmarks have no settings")
-    if not changed:
+    if not details:
         answer = "Keep the settings: they are what is recommended"
         return FirstLine(_CHANGE, "good", "nothing", answer)
     couples = _couples(evidence)
     # What stays as it is says nothing of a gain.
     overall = mean_difference(couples) if any(a != b for a, b in couples) else None
-    head = f"Set {plural(len(changed), 'value')}"
+    head = f"Set {plural(len(details), 'value')}"
     if overall is None:
         details.append("The current settings were not among the trials, so the gain is unknown.")
         answer = f"{head}: gain {UNKNOWN}, not measured"
@@ -194,6 +195,12 @@ def _change(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) 
     status, verdict = _GAINS[overall.symbol]
     answer = f"{head}: rows/s {overall.text}{_where(len(couples), len(gains))}"
     return FirstLine(_CHANGE, status, verdict, answer, tuple(details))
+
+
+def _boundary(evidence: Evidence) -> list[str]:
+    """What is to be committed together, where that is not each chunk: no variable sets it."""
+    kept = {row.way.transaction for row in evidence.advice.chosen} - {"chunk"}
+    return [f"--transaction of load: chunk → {one}" for one in sorted(kept)]
 
 
 def _where(measured: int, tables: int) -> str:

@@ -19,6 +19,12 @@ _AGAIN = (
 )
 """What `batchbench recommend --confirm` has to be told again."""
 
+_CONDITIONS = (
+    *("--rows", "--rtt-ms", "--regime", "--table-state", "--server-setting", "--on-conflict"),
+    "--env-file",
+)
+"""What `batchbench sweep` and `tune` call the same."""
+
 _FLAGS = ("--resume", "--json", "--watch", "--output", "-o")
 _GRID = (
     *("--profile", "--table", "--strategy", "--driver", "--chunk-size", "--parallelism"),
@@ -123,9 +129,14 @@ def _joined(values: Iterable[object]) -> str:
 
 
 def _kept(command: Sequence[str], replaced: set[str]) -> Iterator[str]:
-    """The options that stay, each with its value; none of another command's."""
+    """The options that stay, each with its value; of another command, those that say where and
+    under what conditions it ran.
+    """
+    if "sweep" not in command[1:2]:
+        yield from _options(command, {*_AGAIN, *_CONDITIONS} - replaced)
+        return
     keep = False
-    for word in command[2:] if "sweep" in command[1:2] else ():
+    for word in command[2:]:
         if word.startswith("-"):
             keep = word.partition("=")[0] not in replaced
         if keep:
