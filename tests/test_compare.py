@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -202,8 +203,11 @@ def test_compare_as_a_command(tmp_path: Path) -> None:
     done = command("compare", one, one, cwd=tmp_path)
     assert done.returncode == 5, "that two are within 2 % needs more trials"
     assert "1.000" in done.stdout
+    assert re.search(r"cannot tell: no difference under \d+% would have been seen", done.stdout)
     assert command("compare", one, slow, cwd=tmp_path).returncode == 0
-    assert command("compare", one, few, cwd=tmp_path).returncode == 5
+    done = command("compare", one, few, cwd=tmp_path)
+    assert done.returncode == 5
+    assert "cannot tell: 3 trials of a configuration, 6 are the least" in done.stdout
     done = command("compare", one, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "two runs" in done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from batchbench.cli.advice import show_advice
 from batchbench.cli.app import app
 from batchbench.config import Settings
 from batchbench.errors import InputError
@@ -33,6 +34,7 @@ from batchbench.report.model import BarChart, Chart, HeatChart, XYChart
 from batchbench.report.text import in_markdown
 from batchbench.results import Run, RunInfo, TrialRecord, load_run, open_run
 from tests.test_recommend import copying, run_of
+from tests.test_recommend_confirming import fresh
 from tests.test_results import INFO, record
 
 STEADY = [1.00, 1.02, 0.99, 1.01, 0.98, 1.00, 1.01, 0.99]
@@ -108,7 +110,7 @@ def test_a_clear_gain_is_told_with_its_interval() -> None:
     report = build_report(sleep_run())
     first = report.first
     assert (first.passed.status, first.change.status) == ("good", "good")
-    assert first.change.answer.startswith("Set 1 value: +25% [+2")
+    assert first.change.answer.startswith("Set 1 value: rows/s +25% [+2")
     gain = report.gains[0]
     assert gain.low is not None
     assert gain.high is not None
@@ -334,11 +336,90 @@ def test_no_two_series_look_alike_to_who_sees_no_colours() -> None:
 def test_commands_can_be_pasted_and_hold_no_address() -> None:
     report = build_report(sleep_run())
     assert report.repeat.endswith('--rows 100 --dsn "$DATABASE_URL" -o here')
-    for question in report.undecided:
+    sweeps = [one for one in report.undecided if "surely reach" not in one.question]
+    assert sweeps
+    for question in sweeps:
         assert question.command.startswith("batchbench sweep ")
         assert question.command.count('--dsn "$DATABASE_URL"') == 1
         assert question.command.count("--rows ") == 1
         assert " -o " not in question.command
+
+
+def test_what_is_provisional_names_the_command_that_confirms_it() -> None:
+    def confirming(run: Run) -> list[str]:
+        return [one.command for one in build_report(run).undecided if "surely" in one.question]
+
+    words = ("batchbench", "sweep", "--table", "a b", "--rows", "9", "--dsn", "***", "-o", "here")
+    run = with_info(sleep_run(), command=words)
+    assert confirming(run) == [
+        """batchbench recommend run --confirm --table 'a b' --dsn "$DATABASE_URL\""""
+    ]
+    doubtful = fresh({copying(50): blocks(1e5, 0.3), copying(5_000): blocks(1e5)})
+    assert "--budget " in confirming(replace(run, confirmations=(doubtful,)))[0]
+    surely_not = fresh({copying(50): blocks(2e5), copying(5_000): blocks(1e5)})
+    (command,) = confirming(
+        replace(run, confirmations=(replace(surely_not, folder=Path("run/confirmation-1")),))
+    )
+    assert command == "batchbench recommend run/confirmation-1"
+    sure = fresh({copying(50): blocks(5e4), copying(5_000): blocks(1e5)})
+    assert confirming(replace(run, confirmations=(sure,))) == []
+
+
+def test_the_commands_of_a_search_go_to_its_server_under_its_conditions() -> None:
+    words = ("tune", "--max-p99-ms", "5", "--dsn", "***", "--regime", "sustained", "--budget", "9m")
+    run = with_info(sleep_run(), command=("batchbench", *words))
+    commands = [one.command for one in build_report(run).undecided if "sweep" in one.command]
+    assert commands
+    for command in commands:
+        assert '--dsn "$DATABASE_URL" --regime sustained --profile sleep' in command
+        assert "9m" not in command
+        assert "--max-p99-ms" not in command
+
+
+def test_another_transaction_boundary_is_a_change_too() -> None:
+    run = run_of({copying(50): blocks(5e4), copying(5_000): blocks(1e5)})
+    batch = tuple(
+        replace(one, transaction="batch") if one.chunk_size == 5_000 else one for one in run.records
+    )
+    run = with_info(replace(run, records=batch), settings={**OURS, "BATCH_SLEEP_CHUNK_SIZE": 5_000})
+    change = build_report(run).first.change
+    assert "--transaction of load: chunk → batch" in change.details
+    assert change.answer.startswith("Set 1 value")
+
+
+def test_settings_that_stay_say_nothing_of_the_gain_of_others() -> None:
+    """Chunks of heart_rate stay as they are; what is set for sleep was not measured."""
+    speeds = {copying(50, table="heart_rate"): blocks(1e5), copying(50): blocks(1e5)}
+    settings = {**OURS, "BATCH_HEART_RATE_CHUNK_SIZE": 50, "BATCH_SLEEP_CHUNK_SIZE": 777}
+    change = build_report(with_info(run_of(speeds), settings=settings)).first.change
+    assert change.answer == "Set 1 value: gain ??, not measured"
+
+
+def test_a_terminal_has_all_that_the_first_lines_rest_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What passed, what changes, what it rests on; the knee, the cost, and what is left open."""
+    speeds = {copying(size): blocks(1e5 - size) for size in (100, 200, 300, 400, 500, 600, 700)}
+    run = run_of({**speeds, copying(50): blocks(8e4, 0.01), copying(800): blocks(1e5)})
+    plan = {**run.info.plan, "search": None}
+    run = with_info(run, plan=plan, settings={**OURS, "BATCH_SLEEP_CHUNK_SIZE": 50})
+    show_advice(run, as_json=False)
+    told = capsys.readouterr().out
+    lines = told.splitlines()
+    assert [line[5:12] for line in lines if line.startswith("[")] == [
+        "Did it ",
+        "What to",
+        "Can it ",
+    ]
+    assert "     BATCH_SLEEP_CHUNK_SIZE: 50 → 100" in lines
+    assert any("Noise of one trial" in line for line in lines)
+    (chosen,) = [line for line in lines if line.lstrip().startswith("> ")]
+    assert " 100 " in chosen
+    assert "smallest chunk within 3% of the best" in told
+    assert "Connections: 1 writer" in told
+    assert "and 1 slower one (--json has all)" in told
+    assert "not decided: Does the choice surely reach 0.95" in told
+    assert "  batchbench recommend run --confirm" in told
 
 
 def test_the_last_value_that_was_tried_raises_the_question_of_the_next() -> None:

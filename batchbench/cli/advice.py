@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from statistics import median
@@ -19,11 +20,14 @@ from batchbench.recommend import (
     ranking,
     recommend,
 )
-from batchbench.report import build_report, plain_lines
+from batchbench.report import Report, TableReport, build_report, detailed_lines
+from batchbench.report.figures import UNKNOWN, plural, ratio_text
 from batchbench.results import Constraints, Run
 
 GOAL_FAILED = 1
 _BEST_SHOWN = 8
+_MOST_QUESTIONS = 3
+_CHOSEN = ">"
 
 
 def show_advice(
@@ -43,14 +47,14 @@ def show_advice(
     except ConfigError as error:  # a sweep's results are not lost over it
         warn(str(error))
         gates = None
-    for line in plain_lines(build_report(run, gates=gates).first):
+    report = build_report(run, gates=gates, constraints=constraints)
+    for line in detailed_lines(report.first):
         out.print(line, markup=False)
+    tables = {part.table: part for part in report.tables}
     for table, of_table in groupby(rows, key=lambda row: row.table):
-        _show_ranking(table, list(of_table), {row.way for row in advice.chosen})
-    for goal in advice.goals:
-        best = f"; best: {goal.best.way}, {goal.best.figures}" if goal.best else ""
-        verdict = "[green]goal met[/]" if goal.met else "[red]goal missed[/]"
-        out.print(f"{goal.table}: {verdict} (10,000 rows in under 5 s and 500 MB){best}")
+        _show_ranking(table, list(of_table), advice.chosen)
+        _show_findings(tables[table])
+    _show_undecided(report)
     out.print()
     out.print(env_text(advice), markup=False, end="")
     return advice
@@ -61,18 +65,40 @@ def goal_exit_code(advice: Recommendation) -> int:
     return 0 if advice.goal_met else GOAL_FAILED
 
 
-def _show_ranking(table: str, rows: list[RankingRow], chosen: set[object]) -> None:
-    """The fastest configurations, and the chosen one wherever it stands."""
+def _show_ranking(table: str, rows: list[RankingRow], chosen: Sequence[RankingRow]) -> None:
+    """The fastest configurations, and the recommended one wherever it stands, marked."""
     grid = figures_grid(table)
-    for title in ("strategy", "driver"):
+    for title in ("", "strategy", "driver"):
         grid.add_column(title)
-    for title in ("writers", "chunk", "rows/s", "ratio", "p95 ms", "peak MB", "trials"):
+    for title in ("writers", "chunk", "rows/s", "of the best", "p95 ms", "peak MB", "trials"):
         grid.add_column(title, justify="right")
-    for row in rows[:_BEST_SHOWN]:
-        grid.add_row(*row.way.plug, str(row.way.parallelism), *_figures(row))
+    shown = rows[:_BEST_SHOWN] + [row for row in rows[_BEST_SHOWN:] if row in chosen]
+    for row in shown:
+        mark = _CHOSEN if row in chosen else ""
+        grid.add_row(mark, *row.way.plug, str(row.way.parallelism), *_figures(row))
     out.print(grid)
-    if len(rows) > _BEST_SHOWN:
-        out.print(f"  and {len(rows) - _BEST_SHOWN} slower ones (--json has all)\n")
+    if left := len(rows) - len(shown):
+        slower = "1 slower one" if left == 1 else f"{left} slower ones"
+        out.print(f"  and {slower} (--json has all); {_CHOSEN} is recommended\n", markup=False)
+
+
+def _show_findings(table: TableReport) -> None:
+    """Where the knee or the wall is, and what the recommendation costs."""
+    for sentence in table.shape:
+        out.print(f"  {sentence}", markup=False)
+    if table.cost:
+        out.print(f"  {table.subject}: {' '.join(table.cost)}", markup=False)
+    out.print()
+
+
+def _show_undecided(report: Report) -> None:
+    """What the run leaves open, each with the command that would decide it."""
+    for question in report.undecided[:_MOST_QUESTIONS]:
+        out.print(f"not decided: {question.question} {question.why}", markup=False)
+        out.print(f"  {question.command}", markup=False)
+    left = len(report.undecided) - _MOST_QUESTIONS
+    if left > 0:
+        out.print(f"and {plural(left, 'question')} more, in batchbench report", markup=False)
 
 
 def _figures(row: RankingRow) -> tuple[str, ...]:
@@ -83,10 +109,20 @@ def _figures(row: RankingRow) -> tuple[str, ...]:
     return (
         chunk,
         f"{row.rows_per_s:,.0f}{spread}",
-        f"{row.ratio:.2f}",
+        _of_the_best(row),
         f"{(row.p95_s or 0) * 1e3:.1f}",
         f"{row.peak_rss_mb:.0f}",
         str(row.trials),
+    )
+
+
+def _of_the_best(row: RankingRow) -> str:
+    """With its interval, or question marks where there are too few pairs for one."""
+    found = row.to_best
+    if found is None:
+        return f"{row.ratio:.2f}"
+    return ratio_text(row.ratio or 0.0, found.low, found.high) + (
+        "" if found.low else f" {UNKNOWN}"
     )
 
 

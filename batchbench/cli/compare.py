@@ -12,7 +12,8 @@ from batchbench.cli.console import figures_grid, note, out, print_json, warn
 from batchbench.cli.options import AsJson, read_run
 from batchbench.compare import Comparison, Difference, compare
 from batchbench.errors import ConfigError
-from batchbench.stats import Finding, Verdict
+from batchbench.report.figures import plural
+from batchbench.stats import FEWEST_PAIRS, Finding, Verdict
 
 CANNOT_TELL = 5
 
@@ -61,8 +62,24 @@ def _exit_code(comparisons: list[Comparison], slower: float | None) -> int:
     verdicts = [d.verdict for c in comparisons for d in c.differences]
     if slower is not None and any(is_slower(verdict, slower) for verdict in verdicts):
         return 1
-    undecided = all(verdict.finding is Finding.UNDECIDED for verdict in verdicts)
-    return CANNOT_TELL if undecided else 0
+    return CANNOT_TELL if all(map(_is_undecided, comparisons)) else 0
+
+
+def _is_undecided(comparison: Comparison) -> bool:
+    return all(d.verdict.finding is Finding.UNDECIDED for d in comparison.differences)
+
+
+def _outlook(comparison: Comparison) -> str:
+    """Why nothing can be told, and what would help."""
+    trials = min(difference.verdict.ratio.pairs for difference in comparison.differences)
+    seen = [d.verdict.smallest for d in comparison.differences if d.verdict.smallest is not None]
+    if trials < FEWEST_PAIRS or not seen:
+        few = f"{plural(trials, 'trial')} of a configuration, {FEWEST_PAIRS} are the least"
+        return f"cannot tell: {few}; repeat both runs with --repeats {2 * FEWEST_PAIRS} or more"
+    return (
+        f"cannot tell: no difference under {min(seen):.0%} would have been seen; repeat both runs"
+        " with more --repeats"
+    )
 
 
 def is_slower(verdict: Verdict, share: float) -> bool:
@@ -106,7 +123,7 @@ def _show(comparison: Comparison, *, as_json: bool) -> None:
         )
         return
     grid = figures_grid(f"{comparison.after} against {comparison.before}")
-    for heading in ("configuration", "rows/s before", "after", "times as fast", "seen from"):
+    for heading in ("configuration", "rows/s before", "after", "times as fast", "smallest seen"):
         grid.add_column(heading, justify="left" if heading == "configuration" else "right")
     for difference in comparison.differences:
         smallest = difference.verdict.smallest
@@ -120,6 +137,8 @@ def _show(comparison: Comparison, *, as_json: bool) -> None:
     out.print(grid)
     if comparison.mean is not None:
         out.print(f"geometric mean: {ratio_text(comparison.mean)}", markup=False)
+    if comparison.differences and _is_undecided(comparison):
+        out.print(_outlook(comparison), markup=False)
     if comparison.by_yardstick:
         note("speeds are divided by each run's yardstick, the server's own COPY")
     for remark in comparison.remarks:

@@ -33,6 +33,7 @@ from batchbench.harness import (
     usable_cores,
 )
 from batchbench.profile import PROFILES
+from batchbench.report.figures import plural
 from batchbench.results import P99_CHUNKS, load_run
 from batchbench.sources import open_source
 from batchbench.stats import FEWEST_PAIRS, detectable
@@ -259,17 +260,20 @@ def show_plan(plan: SweepPlan, spread: float) -> None:
     budget_s = plan.budget_s
     for configuration in plan.configurations:
         out.print(str(configuration), markup=False)
-    blocks = f"{plan.repeats:,} blocks" if budget_s is None else f"blocks for {budget_s:,.0f} s"
+    blocks = plural(plan.repeats, "block") if budget_s is None else f"blocks for {budget_s:,.0f} s"
     out.print(
-        f"{len(plan.configurations)} configurations and {len(plan.tables)} yardsticks,"
-        f" {plan.rows:,} rows a load, {blocks}, {plan.epochs} epochs;"
+        f"{plural(len(plan.configurations), 'configuration')} and"
+        f" {plural(len(plan.tables), 'yardstick')}, {plural(plan.rows, 'row')} a load, {blocks},"
+        f" {plural(plan.epochs, 'epoch')};"
         f" table {plan.table_state}, {plan.regime}{_arriving(plan)}",
         markup=False,
     )
     pairs = plan.repeats if budget_s is None else _blocks_within(plan, budget_s)
     seconds = plan_s(replace(plan, repeats=pairs))
     loads = pairs * plan.block_size + plan.epochs * len(plan.warmup_trials())
-    out.print(f"about {pairs:,} blocks, {loads:,} loads, {_time(seconds)}", markup=False)
+    out.print(
+        f"about {plural(pairs, 'block')}, {plural(loads, 'load')}, {_time(seconds)}", markup=False
+    )
     if plan.has_ages:
         tickets = ticket_count(replace(plan, repeats=pairs))
         out.print(
@@ -300,7 +304,9 @@ def _show_thin(plan: SweepPlan, pairs: int) -> None:
             markup=False,
         )
     if pairs < FEWEST_PAIRS:
-        out.print(f"{pairs} pairs: provisional, {FEWEST_PAIRS} are the least", markup=False)
+        out.print(
+            f"{plural(pairs, 'pair')}: provisional, {FEWEST_PAIRS} are the least", markup=False
+        )
 
 
 def _chunks(configuration: Configuration, plan: SweepPlan) -> int:

@@ -32,6 +32,7 @@ from batchbench.config import Settings
 from batchbench.errors import ConfigError
 from batchbench.harness import CONFIRMATION_S
 from batchbench.recommend import env_text, explain, recommend
+from batchbench.report import build_report, plain_lines
 from batchbench.report.current import settings_of
 from batchbench.results import Constraints, Run, load_run
 
@@ -118,6 +119,9 @@ def recommend_command(
     if as_json:
         show_advice(stored, as_json=True, constraints=constraints)
     elif output is None:
+        # Standard output is the .env file.
+        for line in plain_lines(build_report(stored, constraints=constraints).first):
+            err.print(line, markup=False)
         out.print(env_text(advice), markup=False, end="")
     if output is not None:
         write_whole(output, env_text(advice))

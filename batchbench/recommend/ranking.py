@@ -14,6 +14,7 @@ from batchbench.results import (
     RunInfo,
     TrialRecord,
     committed,
+    constraints_of,
     meets_goal,
     p99_s,
     peak_rss_mb,
@@ -161,6 +162,7 @@ class _Candidate:
 
 def ranking(run: Run, constraints: Constraints | None = None) -> tuple[RankingRow, ...]:
     """Every configuration, by table in the order of the plan, best first, failed ones last.
+    constraints: besides those that the run was searched under.
 
     Raises InputError where the run has no usable trial.
     """
@@ -172,12 +174,13 @@ def ranking(run: Run, constraints: Constraints | None = None) -> tuple[RankingRo
             f"{run.folder} holds no usable trial ({reason}), so there is nothing to recommend;"
             " sweep again"
         )
+    limits = constraints_of(run.info, constraints)
     rows: list[RankingRow] = []
     for table in _tables(run, candidates):
         mine = [candidate for candidate in candidates if candidate.table == table]
         usable = [candidate for candidate in mine if candidate.usable]
         for candidate in usable:
-            candidate.breaks = constraints.broken(candidate.records) if constraints else None
+            candidate.breaks = limits.broken(candidate.records)
         blocks = _score_adaptive(usable, run.info) if run.is_adaptive else _score(usable)
         rows += _ranked(usable, blocks)
         rows += [_row(candidate) for candidate in mine if not candidate.usable]

@@ -7,9 +7,15 @@ nothing, so it opens from disk; every text in it comes from a block of JSON and 
 from batchbench.report.building import Judge, build_report, build_reports, evidence_of
 from batchbench.report.first import COARSE, gains_of
 from batchbench.report.live import LivePage
-from batchbench.report.model import FirstLine, FirstLines, GateNote, Report
+from batchbench.report.model import FirstLine, FirstLines, GateNote, Report, TableReport
 from batchbench.report.page import page
-from batchbench.report.text import all_lines, all_markdown, markdown, plain_lines
+from batchbench.report.text import (
+    all_lines,
+    all_markdown,
+    detailed_lines,
+    markdown,
+    plain_lines,
+)
 
 __all__ = [
     "COARSE",
@@ -19,10 +25,12 @@ __all__ = [
     "Judge",
     "LivePage",
     "Report",
+    "TableReport",
     "all_lines",
     "all_markdown",
     "build_report",
     "build_reports",
+    "detailed_lines",
     "evidence_of",
     "gains_of",
     "markdown",

@@ -17,11 +17,11 @@ from batchbench.report.ranked import table_report
 from batchbench.report.repeating import repeat_command
 from batchbench.report.trials import MOST_TRIALS, trial_table
 from batchbench.report.undecided import undecided
-from batchbench.results import Run
+from batchbench.results import Constraints, Run
 
 
-def evidence_of(run: Run) -> Evidence:
-    """What the parts of a report are computed from.
+def evidence_of(run: Run, constraints: Constraints | None = None) -> Evidence:
+    """What the parts of a report are computed from. constraints: as `recommend` has them.
 
     Raises InputError where the run has no usable trial, or has several round trips.
     """
@@ -31,7 +31,10 @@ def evidence_of(run: Run) -> Evidence:
             f"run {run.info.run_id} has round trips of {known} ms more, which are told apart: take"
             " its part at one of them, run.at(rtt_ms)"
         )
-    return Evidence(run, group_trials(run), ranking(run), recommend(run), settings_of(run.info))
+    return Evidence(
+        *(run, group_trials(run), ranking(run, constraints), recommend(run, constraints)),
+        settings_of(run.info),
+    )
 
 
 Judge: TypeAlias = Callable[[Run, Run | None], GateNote | None]
@@ -80,14 +83,16 @@ def build_report(
     baseline: Run | None = None,
     gates: GateNote | None = None,
     *,
+    constraints: Constraints | None = None,
     most_trials: int = MOST_TRIALS,
 ) -> Report:
     """All that is to be shown of a run. baseline: an earlier run to hold it against.
-    gates: what became of them, where any are configured. most_trials: that are listed.
+    gates: what became of them, where any are configured. constraints: as `recommend` has them.
+    most_trials: that are listed.
 
     Raises InputError where either has no usable trial, or several round trips.
     """
-    evidence = evidence_of(run)
+    evidence = evidence_of(run, constraints)
     values, gains = values_of(evidence), gains_of(evidence)
     info = run.info
     return Report(

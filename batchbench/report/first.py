@@ -177,22 +177,30 @@ def _all(count: int) -> str:
 def _change(evidence: Evidence, values: Sequence[Value], gains: Sequence[Gain]) -> FirstLine:
     changed = [value for value in values if value.changed]
     details = [f"{value.variable}: {value.before} → {value.recommended}" for value in changed]
+    details += _boundary(evidence)
     if evidence.run.info.is_imported:
         return FirstLine(_CHANGE, "good", "nothing", "Nothing: benchmarks have no settings")
-    if not changed:
+    if not details:
         answer = "Keep the settings: they are what is recommended"
         return FirstLine(_CHANGE, "good", "nothing", answer)
     couples = _couples(evidence)
-    overall = mean_difference(couples) if couples else None
-    head = f"Set {plural(len(changed), 'value')}"
+    # What stays as it is says nothing of a gain.
+    overall = mean_difference(couples) if any(a != b for a, b in couples) else None
+    head = f"Set {plural(len(details), 'value')}"
     if overall is None:
         details.append("The current settings were not among the trials, so the gain is unknown.")
         answer = f"{head}: gain {UNKNOWN}, not measured"
         return FirstLine(_CHANGE, "unknown", "gain unknown", answer, tuple(details))
     details += [f"{gain.table}: {gain.text}" for gain in gains if len(gains) > 1]
     status, verdict = _GAINS[overall.symbol]
-    answer = f"{head}: {overall.text} rows/s{_where(len(couples), len(gains))}"
+    answer = f"{head}: rows/s {overall.text}{_where(len(couples), len(gains))}"
     return FirstLine(_CHANGE, status, verdict, answer, tuple(details))
+
+
+def _boundary(evidence: Evidence) -> list[str]:
+    """What is to be committed together, where that is not each chunk: no variable sets it."""
+    kept = {row.way.transaction for row in evidence.advice.chosen} - {"chunk"}
+    return [f"--transaction of load: chunk → {one}" for one in sorted(kept)]
 
 
 def _where(measured: int, tables: int) -> str:
@@ -249,7 +257,9 @@ def _trust_details(
             " smaller ones are often missed."
         )
     epochs = len({block_of(record)[0] for record in evidence.run.trials})
-    yield f"{plural(epochs, 'epoch')} (lives of the server)."
+    ours = evidence.run.info.server.kind == "embedded"
+    lives = "the server" if ours else "the client; the server's was one, since it is not ours"
+    yield f"{plural(epochs, 'epoch')} (lives of {lives})."
     advice = evidence.advice
     said = advice.doubt or "; ".join(verdict.sentence for verdict in advice.verdicts)
     yield f"{said[:1].upper()}{said[1:]}."

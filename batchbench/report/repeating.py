@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from batchbench.recommend import Way
 from batchbench.report.groups import Group
-from batchbench.results import RunInfo
+from batchbench.results import Run, RunInfo
+
+_AGAIN = (
+    *("--table", "--source", "--assume-timezone", "--scratch-schema"),
+    *("--dsn", "--server", "--data-dir"),
+)
+"""What `batchbench recommend --confirm` has to be told again."""
+
+_CONDITIONS = (
+    *("--rows", "--rtt-ms", "--regime", "--table-state", "--server-setting", "--on-conflict"),
+    "--env-file",
+)
+"""What `batchbench sweep` and `tune` call the same."""
 
 _FLAGS = ("--resume", "--json", "--watch", "--output", "-o")
 _GRID = (
@@ -65,6 +79,27 @@ def deciding_command(
     return _shell(["batchbench", "sweep", *words, *(["--rows", str(rows)] if rows else [])])
 
 
+def confirming_command(run: Run, folder: Path, budget_s: float | None = None) -> str:
+    """What measures afresh what a run recommends, or, in a confirmation's folder, recommends from
+    that one.
+    """
+    words = ["batchbench", "recommend", str(folder)]
+    if folder == run.folder:
+        budget = [] if budget_s is None else ["--budget", f"{math.ceil(budget_s)}s"]
+        words += ["--confirm", *budget, *_options(run.info.command, _AGAIN)]
+    return _shell(words)
+
+
+def _options(command: Sequence[str], names: Iterable[str]) -> Iterator[str]:
+    """Those of a command that are named, with their values."""
+    wanted, keep = set(names), False
+    for word in command[2:]:
+        if word.startswith("-"):
+            keep = word.partition("=")[0] in wanted
+        if keep:
+            yield word
+
+
 def _shell(words: Sequence[str]) -> str:
     """Quoted; a server's address, which no run stores, is left for the shell to fill in."""
     address = '"$DATABASE_URL"'
@@ -94,9 +129,14 @@ def _joined(values: Iterable[object]) -> str:
 
 
 def _kept(command: Sequence[str], replaced: set[str]) -> Iterator[str]:
-    """The options that stay, each with its value; none of another command's."""
+    """The options that stay, each with its value; of another command, those that say where and
+    under what conditions it ran.
+    """
+    if "sweep" not in command[1:2]:
+        yield from _options(command, {*_AGAIN, *_CONDITIONS} - replaced)
+        return
     keep = False
-    for word in command[2:] if "sweep" in command[1:2] else ():
+    for word in command[2:]:
         if word.startswith("-"):
             keep = word.partition("=")[0] not in replaced
         if keep:

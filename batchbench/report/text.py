@@ -30,6 +30,16 @@ def all_lines(reports: Sequence[Report]) -> list[str]:
     return lines
 
 
+def detailed_lines(first: FirstLines) -> tuple[str, ...]:
+    """Those of `plain_lines`, each with its details below it."""
+    lines = (first.passed, first.change, first.trust)
+    return tuple(
+        text
+        for plain, line in zip(plain_lines(first), lines, strict=True)
+        for text in (plain, *(f"     {detail}" for detail in line.details))
+    )
+
+
 def _plain(status: Status, question: str, answer: str) -> str:
     return f"[{_PLAIN[status]}] {question} {answer}."
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from batchbench.recommend import ENOUGH
+from batchbench.recommend import ENOUGH, TARGET
 from batchbench.report.current import current_way
 from batchbench.report.figures import UNKNOWN, number, plural
 from batchbench.report.first import Evidence
 from batchbench.report.groups import Group, group_of
 from batchbench.report.model import Undecided
 from batchbench.report.pairs import difference
-from batchbench.report.repeating import Setting, deciding_command, setting_of
+from batchbench.report.repeating import Setting, confirming_command, deciding_command, setting_of
 from batchbench.results import P99_CHUNKS, RunInfo
 from batchbench.stats import FEWEST_PAIRS
+
+_LEAST_S = 60.0
+_OVERHEAD = 2.0  # of warm-ups, epochs and sustained loads, over the pairs themselves
 
 _WORTH = 1 - ENOUGH
 """A difference that is worth deciding: what a recommendation gives away for a smaller chunk."""
@@ -23,6 +26,7 @@ def undecided(evidence: Evidence) -> tuple[Undecided, ...]:
     """In the order in which they matter."""
     return (
         *_unmeasured(evidence),
+        *_unconfirmed(evidence),
         *_ties(evidence),
         *_edges(evidence),
         *_tails(evidence),
@@ -32,6 +36,26 @@ def undecided(evidence: Evidence) -> tuple[Undecided, ...]:
 def _repeats(evidence: Evidence) -> int:
     found = evidence.noise
     return 4 * FEWEST_PAIRS if found is None else found.pairs_for(_WORTH)
+
+
+def _unconfirmed(evidence: Evidence) -> Iterator[Undecided]:
+    """Whether the choice holds in a fresh run; of a longer one, how long it takes."""
+    run, advice = evidence.run, evidence.advice
+    if not advice.provisional or not advice.chosen or run.info.is_imported:
+        return
+    undecided = [verdict for verdict in advice.verdicts if not verdict.confirmed]
+    folder, budget_s = run.folder, None
+    if any(verdict.bound is not None for verdict in undecided):
+        needs = [verdict.more_s for verdict in undecided]
+        if None in needs:  # the estimate itself is too low
+            folder = run.confirmations[-1].folder
+        else:
+            budget_s = max(_LEAST_S, _OVERHEAD * max(need or 0.0 for need in needs))
+    yield Undecided(
+        f"Does the choice surely reach {TARGET:g} of the best?",
+        f"Provisional: {advice.doubt}.",
+        confirming_command(run, folder, budget_s),
+    )
 
 
 def _unmeasured(evidence: Evidence) -> Iterator[Undecided]:

@@ -14,7 +14,14 @@ derived on reading. Neither file holds a connection string, a host or a row's va
 """
 
 from batchbench.results.arrivals import KeepingUp, keeping_up
-from batchbench.results.constraints import Constraints, p99_s, peak_rss_mb, tail_s, wal_mb_per_s
+from batchbench.results.constraints import (
+    Constraints,
+    constraints_of,
+    p99_s,
+    peak_rss_mb,
+    tail_s,
+    wal_mb_per_s,
+)
 from batchbench.results.frame import load, load_many
 from batchbench.results.reading import (
     MIGRATIONS,
@@ -63,6 +70,7 @@ __all__ = [
     "TrialRecord",
     "committed",
     "confirmation_folder",
+    "constraints_of",
     "keeping_up",
     "load",
     "load_many",

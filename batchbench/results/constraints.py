@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import median
 
 from batchbench.errors import ConfigError
-from batchbench.results.records import P99_CHUNKS, TrialRecord, percentile
+from batchbench.results.records import P99_CHUNKS, RunInfo, TrialRecord, percentile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,19 @@ class Constraints:
                 yield f"{name} was not measured, and {limit:g} {unit}".rstrip() + " is the limit"
             elif found > limit:
                 yield f"{name} {found:,.4g} of at most {limit:,.4g} {unit}".rstrip()
+
+
+def constraints_of(info: RunInfo, given: Constraints | None = None) -> Constraints:
+    """What to judge a run by: what is given, and for the rest what its search was held to."""
+    stored = (info.plan.get("search") or {}).get("constraints") or {}
+    return replace(
+        given or Constraints(),
+        **{
+            name: value
+            for name, value in stored.items()
+            if given is None or getattr(given, name) is None
+        },
+    )
 
 
 def peak_rss_mb(records: Iterable[TrialRecord]) -> float | None:
