@@ -8,7 +8,7 @@ writes them (on a session). Third-party strategies register through the entry-po
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as default
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -103,33 +103,50 @@ class Columns:
     """A chunk's columns in canonical form (see `batchbench.casts`), to be encoded.
 
     values: of equal length, one array a column of the target; types: theirs on the wire.
+    order: the places of the rows that go, in the order in which they go; None: all, as they stand.
     """
 
     values: Sequence[pa.Array]
     types: Sequence[PgType]
+    order: NDArray[np.int64] | None = None
 
     @property
     def row_count(self) -> int:
-        """Rows of the chunk."""
-        return len(self.values[0])
+        """Rows that go."""
+        return len(self.values[0]) if self.order is None else len(self.order)
 
     @property
     def byte_count(self) -> int:
-        """Bytes that the values take here, about what they take on the wire."""
-        return sum(int(values.nbytes) for values in self.values)
+        """Bytes that the values of the rows that go take here, about what they take on the wire."""
+        there = sum(int(values.nbytes) for values in self.values)
+        return there * self.row_count // max(1, len(self.values[0]))
+
+    def only(self, numbers: Sequence[int]) -> Columns:
+        """Some of the columns."""
+        values = [self.values[number] for number in numbers]
+        return replace(self, values=values, types=[self.types[number] for number in numbers])
 
     def without(self, places: NDArray[np.int64]) -> Columns:
         """The rows that do not stand at these places."""
-        kept = pa.array(np.delete(np.arange(self.row_count), places))
-        return Columns([values.take(kept) for values in self.values], self.types)
+        goes = np.ones(len(self.values[0]), bool)
+        goes[places] = False
+        order = np.flatnonzero(goes) if self.order is None else self.order[goes[self.order]]
+        return replace(self, order=order)
 
     def fields(self) -> list[Field]:
         """Each column as the wire has it."""
-        return [field(values, kind) for values, kind in zip(self.values, self.types, strict=True)]
+        going = self._going(0, self.row_count)
+        return [field(values, kind) for values, kind in zip(going, self.types, strict=True)]
 
     def copy_rows(self, offset: int, row_count: int) -> bytes | memoryview:
-        """Some of the rows, as a COPY stream has them."""
-        return copy_rows([values.slice(offset, row_count) for values in self.values], self.types)
+        """Some of the rows that go, as a COPY stream has them."""
+        return copy_rows(self._going(offset, row_count), self.types)
+
+    def _going(self, offset: int, row_count: int) -> list[pa.Array]:
+        if self.order is None:
+            return [values.slice(offset, row_count) for values in self.values]
+        places = pa.array(self.order[offset : offset + row_count])
+        return [values.take(places) for values in self.values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +169,10 @@ class Payload:
     @property
     def held_bytes(self) -> int:
         """Bytes of memory that it takes at most."""
-        streamed = 0 if self.stream is None else self.stream.held_bytes
-        return streamed + self._parameter_bytes + _OBJECT_BYTES * len(self.parameters)
+        held = 0 if self.stream is None else self.stream.held_bytes
+        if self.columns is not None and self.columns.order is not None:
+            held += self.columns.order.nbytes
+        return held + self._parameter_bytes + _OBJECT_BYTES * len(self.parameters)
 
     @property
     def _parameter_bytes(self) -> int:
@@ -267,7 +286,7 @@ def find_strategy(name: str) -> Strategy:
 
 def in_key_order(strategy: str) -> bool:
     """Whether a strategy's statements write in the order of the key, so that two of them wait for
-    each other and never deadlock. A COPY into the table writes in input order.
+    each other and never deadlock. A COPY into the table writes in about that order.
     """
     return strategy in ("values", "unnest", "copy")
 

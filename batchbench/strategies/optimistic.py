@@ -17,6 +17,7 @@ from batchbench.errors import WriteError
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import ChunkPlan, Columns, Payload, Target, Written
 from batchbench.strategies.copy import CopyPlan, CopyStrategy, StagedCopyPlan, copy_payload
+from batchbench.strategies.neighbours import by_key
 from batchbench.strategies.probe import (
     DirectOrStaged,
     ProbePlan,
@@ -97,11 +98,10 @@ class OptimisticPlan(DirectOrStaged):
     luck: Luck = field(default_factory=Luck, compare=False)
 
     def encode(self, columns: Columns) -> Payload:
-        if self.probe is None:
-            return copy_payload(columns)
-        if self.luck.clean > _LIKELY:
-            return replace(copy_payload(columns), columns=columns)
-        return self.probe.encode(columns)
+        if self.probe is not None and self.luck.clean <= _LIKELY:
+            return self.probe.encode(columns)
+        columns = columns if self.luck.left else by_key(self.direct.target, columns)
+        return replace(copy_payload(columns), columns=columns)
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool
@@ -122,7 +122,7 @@ class OptimisticPlan(DirectOrStaged):
         if way is not Way.STAGED:
             self.luck.settled(by_index=written is not None)
         if written is None:
-            return await self.staged.write(session, payload, full=full, alone=alone)
+            return await self.write_staged(session, payload, full=full, alone=alone)
         if self.probe is not None:
             self.luck.met(conflict=written.duplicates > 0)
         return written

@@ -9,7 +9,7 @@ table, where ON CONFLICT names its target.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,16 @@ from batchbench.errors import TableError, WriteError
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import ChunkPlan, Columns, OnConflict, Payload, Target, Written
 from batchbench.strategies.copy import CopyPlan, CopyStrategy, StagedCopyPlan
+from batchbench.strategies.neighbours import by_key, key_numbers
 from batchbench.strategies.sql import column_list, same_key
-from batchbench.table import Column, UniqueKey
-from batchbench.wire import CopyStream, array_parameter, field
+from batchbench.table import Column, UniqueKey, literal
+from batchbench.wire import CopyStream, array_parameter
 
 UNIQUE_VIOLATION = "23505"
 
 _SAVEPOINT = "batchbench_direct"
+_LARGE = 4  # times a chunk: measured, keys in an index of uuid and timestamptz
+_ROW_BYTES = 28  # of a row in the table, besides its values
 
 Places = NDArray[np.int64]
 
@@ -86,15 +89,45 @@ class DirectOrStaged:
     async def prepare(self, session: Session) -> None:
         await self.staged.prepare(session)
 
+    async def write_staged(
+        self, session: Session, payload: Payload, *, full: bool, alone: bool
+    ) -> Written:
+        """Let ON CONFLICT settle a chunk, whose rows go in input order then."""
+        stream, columns = payload.stream, payload.columns
+        if stream is not None and columns is not None and columns.order is not None:
+            payload = Payload(payload.row_count, stream=unsent(replace(columns, order=None)))
+        written = await self.staged.write(session, payload, full=full, alone=alone)
+        if stream is not None and payload.stream is not None:
+            stream.byte_count = payload.stream.byte_count
+        return written
+
+
+@dataclass(slots=True)
+class Extent:
+    """How large the table was when it was last asked, in bytes; None: not known."""
+
+    byte_count: int | None = None
+
+    def dwarfs(self, columns: Columns) -> bool:
+        """Whether looking a chunk's keys up one by one costs less than reading the whole table."""
+        if self.byte_count is None:
+            return True  # or it costs a little more, once
+        chunk_bytes = columns.byte_count + _ROW_BYTES * columns.row_count
+        return self.byte_count > _LARGE * chunk_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan(DirectOrStaged):
-    """See `batchbench.strategies.ChunkPlan`. For OnConflict.NOTHING.
+    """See `batchbench.strategies.ChunkPlan`. For OnConflict.NOTHING. What is stored does not depend
+    on `extent`.
 
     parameters of a payload: the keys, one array a column; empty until they are needed.
     """
 
+    extent: Extent = field(default_factory=Extent, compare=False)
+
     def encode(self, columns: Columns) -> Payload:
+        columns = by_key(self.direct.target, columns)
         return Payload(columns.row_count, self._keys(columns), unsent(columns), columns)
 
     async def write(
@@ -102,7 +135,7 @@ class ProbePlan(DirectOrStaged):
     ) -> Written:
         written = await self.write_rest(session, payload, full=full, alone=alone)
         if written is None:  # only ON CONFLICT can settle it
-            return await self.staged.write(session, payload, full=full, alone=alone)
+            return await self.write_staged(session, payload, full=full, alone=alone)
         return written
 
     async def write_rest(
@@ -121,7 +154,8 @@ class ProbePlan(DirectOrStaged):
         if columns is None or stream is None:
             raise AssertionError("a payload to probe with keeps its columns")
         keys = payload.parameters or await asyncio.to_thread(self._keys, columns)
-        places = _places(await session.ask(self._statement, keys))
+        one_by_one = self.extent.dwarfs(columns)
+        places = self._there(columns, await session.ask(self._statement(one_by_one), keys))
         names = tuple(places.tolist()) if self.direct.target.names_rows else ()
         if refused and not len(places):  # a key comes twice in the chunk
             return None
@@ -136,11 +170,19 @@ class ProbePlan(DirectOrStaged):
         stream.byte_count = coming.byte_count
         return Written(written.row_count, len(places), names)
 
+    def _there(self, columns: Columns, answer: str | None) -> Places:
+        """Places of the rows whose key the table has."""
+        byte_count, _, listed = (answer or "").partition("{")
+        if not self.direct.target.table.partitioned:  # which has no bytes of its own
+            self.extent.byte_count = int(byte_count or 0)
+        sent = np.fromstring(listed.removesuffix("}"), np.int64, sep=",") - 1
+        return np.sort(sent if columns.order is None else columns.order[sent])
+
     def _keys(self, columns: Columns) -> list[bytes]:
-        places = {column.name: i for i, column in enumerate(self.direct.target.columns)}
+        keys = columns.only(key_numbers(self.direct.target)).fields()
         return [
-            array_parameter(field(columns.values[places[column.name]], column.type), column.type)
-            for column in self._key_columns
+            array_parameter(key, column.type)
+            for key, column in zip(keys, self._key_columns, strict=True)
         ]
 
     @property
@@ -148,21 +190,28 @@ class ProbePlan(DirectOrStaged):
         key = self.direct.target.key
         return [] if key is None else _key_columns(self.direct.target, key)
 
-    @property
-    def _statement(self) -> Statement:
-        """Text: the places of the chunk's rows whose key the table has, in braces."""
+    def _statement(self, one_by_one: bool) -> Statement:
+        """Text: the table's bytes, then in braces the numbers, from 1, of the keys that it has.
+
+        one_by_one: by the key's index, whatever the planner makes of the table: of one that was
+        not analysed yet it would read all for every chunk. It is planned each time: a plan of
+        an earlier size could do so for ever.
+        """
         target = self.direct.target
         key = target.key
         if key is None:
             raise AssertionError("only rows with a key can be looked up")
         arrays = ", ".join(f"${i + 1}::{c.type.sql}[]" for i, c in enumerate(self._key_columns))
         names = column_list(c.name for c in self._key_columns)
+        found = f"FROM {target.table.sql} t WHERE {same_key(target, key, 't', 'u')}"
+        is_there = f"(SELECT true {found} LIMIT 1)" if one_by_one else f"EXISTS (SELECT {found})"
         return Statement(
-            "SELECT pg_catalog.array_agg(batchbench_place - 1)::text"
+            f"SELECT pg_catalog.concat(pg_catalog.pg_relation_size({literal(target.table.sql)}),"
+            " pg_catalog.array_agg(batchbench_place))"
             f" FROM unnest({arrays}) WITH ORDINALITY AS u ({names}, batchbench_place)"
-            f" WHERE EXISTS (SELECT FROM {target.table.sql} t"
-            f" WHERE {same_key(target, key, 't', 'u')})",
+            f" WHERE {is_there}",
             tuple(c.type.array_oid for c in self._key_columns),
+            reused=False,
         )
 
 
@@ -193,10 +242,3 @@ async def copy_or_none(
 def _key_columns(target: Target, key: UniqueKey) -> list[Column]:
     by_name = {column.name: column for column in target.columns}
     return [by_name[name] for name in key.columns]
-
-
-def _places(listed: str | None) -> Places:
-    """{4,7} -> 4, 7; NULL -> none."""
-    if listed is None:
-        return np.empty(0, np.int64)
-    return np.sort(np.fromstring(listed[1:-1], np.int64, sep=","))
