@@ -7,6 +7,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from batchbench.engine import load
 from batchbench.events import Notice
 from batchbench.memory import Budget
 from batchbench.sources import open_source
+from batchbench.strategies import Payload
 from batchbench.table import TableName
 from tests.fixtures.loading import execute, options, query
 
@@ -109,3 +111,19 @@ async def test_a_transaction_of_many_chunks_is_committed_before_memory_runs_out(
     assert result.total.committed == 400
     assert [text for text in told if "fewer chunks" in text]
     assert query(dsn18, "SELECT count(*), count(DISTINCT xmin::text) > 3 FROM t") == [(400, True)]
+
+
+def test_what_parameters_take_is_counted_once() -> None:
+    """VALUES has tens of thousands, and is asked several times a chunk."""
+
+    class Watched(list[bytes | None]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[bytes | None]:
+            self.looks += 1
+            return super().__iter__()
+
+    parameters = Watched([b"abc", None, b"", b"de"])
+    payload = Payload(2, parameters)
+    assert [payload.byte_count, payload.held_bytes > 5, payload.byte_count] == [5, True, 5]
+    assert parameters.looks == 1

@@ -160,6 +160,12 @@ class Payload:
     parameters: Sequence[bytes | None] = ()
     stream: CopyStream | RowStream | None = None
     columns: Columns | None = None
+    _parameter_bytes: int = default(init=False)
+
+    def __post_init__(self) -> None:
+        # Once: VALUES has tens of thousands of parameters, and what they take is asked for often.
+        count = sum(map(len, filter(None, self.parameters)))
+        object.__setattr__(self, "_parameter_bytes", count)
 
     @property
     def byte_count(self) -> int:
@@ -173,10 +179,6 @@ class Payload:
         if self.columns is not None and self.columns.order is not None:
             held += self.columns.order.nbytes
         return held + self._parameter_bytes + _OBJECT_BYTES * len(self.parameters)
-
-    @property
-    def _parameter_bytes(self) -> int:
-        return sum(len(value) for value in self.parameters if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
