@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -95,3 +97,48 @@ def test_a_killed_load_goes_on(dsn18: str, tmp_path: Path) -> None:
     assert again.returncode == 0, err
     assert json.loads(out)["committed"] == ROWS
     assert query(dsn18, "SELECT count(*), count(DISTINCT id) FROM t") == [(ROWS, ROWS)]
+
+
+@pytest.mark.parametrize("through", ["pipe", "stdin"])
+def test_a_source_that_blocks_is_not_waited_for(dsn18: str, tmp_path: Path, through: str) -> None:
+    """A named pipe whose writer stays: what was committed is said, and that is the end."""
+    execute(dsn18, "CREATE TABLE t (id int4, note text)")
+    pipe, ended = tmp_path / "pipe.csv", threading.Event()
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("w") as file:
+            file.write("id,note\n" + "".join(f"{i},row\n" for i in range(ROWS)))
+            file.flush()
+            ended.wait(60)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    how = [*(sys.executable, "-m", "batchbench", "load", "--table", "t", "--dsn", dsn18, "--json")]
+    by_name = through == "pipe"
+    given = (Path(os.devnull) if by_name else pipe).open("rb")
+    process = subprocess.Popen(
+        [*how, "--chunk-size", "1000", "--format", "csv", str(pipe) if by_name else "-"],
+        stdin=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=child_environment({"PYTHONPATH": str(Path(__file__).parents[1])}),
+    )
+    try:
+        until_some_are_there(dsn18)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert not ended.is_set()
+    finally:
+        given.close()
+        process.kill()
+        ended.set()
+        writing.join(30)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "Fatal" not in err
+    ((count, first),) = query(dsn18, "SELECT count(*), min(id) FROM t")
+    assert 0 < json.loads(out)["committed"] == count
+    assert first == 0, "a look at the format has taken what it saw"

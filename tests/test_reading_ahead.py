@@ -14,10 +14,12 @@ from batchbench.batch import Batch, Location
 from batchbench.engine import load
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.content import RowContent
+from batchbench.engine.reading import ENCODING
 from batchbench.events import ChunkWritten, Event, LoadEnded
 from batchbench.sources import open_source
 from batchbench.sources.source import OneTable
 from batchbench.table import TableName
+from tests.fixtures.faults import until
 from tests.fixtures.loading import execute, options
 from tests.test_chunks import plan_of
 
@@ -77,17 +79,36 @@ async def test_what_is_read_after_the_end_is_not_counted(dsn18: str) -> None:
     loading = asyncio.create_task(load(source, {None: TableName("t")}, dsn18, how, on_event=hear))
     await written.wait()
     loading.cancel()
-    await asyncio.sleep(0)  # now it is stopping
-    source.gates[1].set()  # it ends with this batch; the next one is being read
+    with pytest.raises(asyncio.CancelledError):
+        await loading  # though the source holds the next batch back
+    (result,) = [event.result for event in events if isinstance(event, LoadEnded)]
+    assert result.total.read == result.total.accounted == ROWS
+    for gate in source.gates:
+        gate.set()
+    await asyncio.to_thread(until, "what was being read is counted", lambda: not encoding())
+    assert result.total.read == result.total.accounted == ROWS
+
+
+def encoding() -> bool:
+    return any(thread.name == ENCODING for thread in threading.enumerate())
+
+
+async def test_a_schema_that_does_not_come_is_not_waited_for(dsn18: str) -> None:
+    execute(dsn18, "CREATE TABLE t (id int4)")
+    asked, gate = threading.Event(), threading.Event()
+
+    def rows() -> Iterator[dict[str, int]]:
+        asked.set()
+        gate.wait(20)
+        yield {"id": 1}
+
+    loading = asyncio.create_task(load(open_source(rows()), {None: TableName("t")}, dsn18))
+    await asyncio.to_thread(asked.wait, 20)
+    loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
-    (result,) = [event.result for event in events if isinstance(event, LoadEnded)]
-    assert result.total.read == result.total.accounted
-    source.gates[2].set()
-    await asyncio.to_thread(source.read[2].wait, 20)
-    source.gates[3].set()
-    await asyncio.to_thread(source.read[3].wait, 20)  # so the third has been counted
-    assert result.total.read == result.total.accounted
+    assert not gate.is_set()
+    gate.set()
 
 
 def test_wide_rows_of_python_make_chunks_within_the_memory_limit() -> None:

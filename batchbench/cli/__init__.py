@@ -7,6 +7,7 @@ Results go to standard output, progress and messages to standard error.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib.abc import MetaPathFinder
@@ -22,9 +23,21 @@ def main() -> None:
     choose_allocator()
     if sys.argv[1:2] != ["export"]:
         _leave_pandas_out()
-    from batchbench.cli.app import app
+    from batchbench.cli.app import INTERRUPTED, app
 
-    app(prog_name="batchbench")
+    try:
+        app(prog_name="batchbench")
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _leave_at_once(INTERRUPTED)
+        raise
+
+
+def _leave_at_once(code: int) -> None:
+    """Without waiting for threads: one of ours or of Arrow's may be blocked in reading a source."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave_pandas_out() -> None:

@@ -10,10 +10,7 @@ import asyncio
 import contextlib
 import importlib
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from batchbench.drivers.address import check_files, shown
@@ -212,19 +209,12 @@ async def within(session: Session, limit_s: float, step: Awaitable[T]) -> T:
         watchdog.cancel()
 
 
-async def ahead(items: Iterator[T], threads: Executor | None = None) -> AsyncGenerator[T, None]:
-    """Items of an iterator that blocks: each is made in a thread, while the one before is used.
-    threads: where; None: where the event loop has its own.
-    """
-
-    def step() -> asyncio.Future[T | None]:
-        following = partial(copy_context().run, next, items, None)
-        return asyncio.get_running_loop().run_in_executor(threads, following)
-
-    coming = step()
+async def ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Items of an iterator that blocks: each is made in a thread, while the one before is used."""
+    coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
     try:
         while (item := await coming) is not None:
-            coming = step()
+            coming = asyncio.ensure_future(asyncio.to_thread(next, items, None))
             yield item
     finally:
         await asyncio.wait([coming])  # a thread cannot be cancelled

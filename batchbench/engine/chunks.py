@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.notices import split_notice
 from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan
+from batchbench.engine.reading import READING, OneThread
 from batchbench.engine.shapes import (
     Group,
     Rows,
@@ -416,7 +416,7 @@ def _read_in_thread(
     batch: Batch | RowBatch, batches: Iterator[Batch | RowBatch]
 ) -> Iterator[Batch | RowBatch]:
     """A batch, and those that follow, each read while the one before is used."""
-    reader = ThreadPoolExecutor(1, "batchbench-read")
+    reader = OneThread(READING)
     try:
         last: Batch | RowBatch | None = batch
         while last is not None:

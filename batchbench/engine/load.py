@@ -18,6 +18,7 @@ from batchbench.engine.gate import open_gate
 from batchbench.engine.lent import inside_theirs, on_their_terms
 from batchbench.engine.notices import order_notice
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
+from batchbench.engine.reading import apart
 from batchbench.engine.run import Run, Spans
 from batchbench.engine.shapes import merged
 from batchbench.engine.surroundings import Surroundings
@@ -51,7 +52,8 @@ async def plan_load(
         table = await read_writable(session, name)
         plans[metric] = plan_table(table, metric, options, load_id)
     plan = LoadPlan(options, plans)
-    schema = source.schema()
+    # What is read only once may block: on a pipe that nobody writes to, in a generator.
+    schema = await apart(source.schema) if source.one_shot else source.schema()
     if schema is not None and None in plans:
         plans[None].shape(schema, source.name)
     if options.writers < (options.parallelism or options.settings.writers):

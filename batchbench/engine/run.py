@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
-from batchbench.drivers import Session, ahead, within
+from batchbench.drivers import Session, within
 from batchbench.engine.chunks import Chunk, encoded_chunks
 from batchbench.engine.fate import look
 from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.occupancy import Occupancy
+from batchbench.engine.reading import until
 from batchbench.engine.sizes import Sizes
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.engine.writing import ChunkWriter
@@ -73,7 +74,6 @@ class Run:
         limit_bytes = int(self._options.settings.memory_limit_mb * _MIB)
         self._max_read_bytes = max(limit_bytes // 16, 1)
         self._budget = Budget(limit_bytes * 2 // 5)
-        self._encoder = ThreadPoolExecutor(1, "batchbench-encode")
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
         self._lanes = Lanes()
         self._sizes = Sizes(self._options.writers, self._budget.limit_bytes, surroundings.emit)
@@ -84,7 +84,7 @@ class Run:
         self._idle: set[ChunkWriter] = set()
         self._kept_bytes: dict[ChunkWriter, int] = {}  # of chunks whose transaction is open
         self._said: set[str] = set()
-        self._stopping = False
+        self._stopping, self._stopped = False, asyncio.Event()
         self._failure: BatchbenchError | None = None
         self._writers = [
             ChunkWriter(surroundings, session if number == 0 else None)
@@ -114,7 +114,6 @@ class Run:
                 await writer.close()
             await self._s.gate.close()
             self._dead_letter.close()
-            self._encoder.shutdown(wait=False)
         return self._end()
 
     async def _connect(self) -> None:
@@ -135,6 +134,7 @@ class Run:
         """Let the chunks in flight finish, then end; the first failure counts."""
         self._failure = self._failure or failure
         self._stopping = True
+        self._stopped.set()
         self._s.gate.stop()
 
     def _end(self) -> LoadResult:
@@ -178,22 +178,27 @@ class Run:
             self._sizes.of,
         )
         try:
-            async for chunk in ahead(chunks, self._encoder):
-                if self._stopping:
-                    break
-                number = self._occupancy.waits()
-                self._sizes.hold(chunk)
-                if self._options.writers > 1:  # one alone keeps the order anyway
-                    await self._lanes.enter(chunk)
-                if isinstance(self._options.transaction, int):
-                    await self._make_room(chunk.held_bytes)
-                await self._budget.acquire(chunk.held_bytes)
-                await self._queue.put(_Held(chunk, chunk.held_bytes, number))
+            async with aclosing(until(self._stopped, chunks)) as ready:
+                async for chunk in ready:
+                    if self._stopping:
+                        break
+                    await self._hand_over(chunk)
         except Exception as error:  # noqa: BLE001 - the same as in _write
             # What was read before the failure is good: the writers go on to the end of it.
             self._failure = self._failure or failure_to_say(error)
         for _ in self._writers:
             await self._queue.put(None)
+
+    async def _hand_over(self, chunk: Chunk) -> None:
+        """Queue a chunk once it may go and fits into memory."""
+        number = self._occupancy.waits()
+        self._sizes.hold(chunk)
+        if self._options.writers > 1:  # one alone keeps the order anyway
+            await self._lanes.enter(chunk)
+        if isinstance(self._options.transaction, int):
+            await self._make_room(chunk.held_bytes)
+        await self._budget.acquire(chunk.held_bytes)
+        await self._queue.put(_Held(chunk, chunk.held_bytes, number))
 
     async def _make_room(self, byte_count: int) -> None:
         """Where memory is short, have transactions of several chunks, which keep them to be

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
 import ijson
@@ -15,7 +15,7 @@ import pyarrow as pa
 from batchbench.errors import InputError
 from batchbench.sources.chain import ChainedSources
 from batchbench.sources.delimited import DelimitedSource
-from batchbench.sources.files import Bytes, FileBytes, StreamBytes
+from batchbench.sources.files import Bytes, FileBytes, StreamBytes, open_raw
 from batchbench.sources.health import HealthOptions, HealthSource
 from batchbench.sources.json_array import JsonArraySource
 from batchbench.sources.mapping import MappedSource
@@ -110,6 +110,15 @@ def _open_memory(
     )
 
 
+def _stdin() -> BinaryIO:
+    """Standard input, read apart from Python's own object: an interpreter cannot end while a thread
+    blocks in that.
+    """
+    if sys.stdin is not sys.__stdin__:  # somebody put another in its place
+        return sys.stdin.buffer
+    return open(0, "rb", closefd=False)
+
+
 def _open_path(
     path: str,
     format: str | None,  # noqa: A002
@@ -117,14 +126,18 @@ def _open_path(
     health: HealthOptions | None,
 ) -> Source:
     if path == "-":
-        return _open_stream(sys.stdin.buffer, STDIN_NAME, format, options, health)
+        return _open_stream(_stdin(), STDIN_NAME, format, options, health)
     suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst", ".zstd", ".gzip"):
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
     if suffix == ".tsv" and format in (None, "csv") and options.delimiter is None:
         options = replace(options, delimiter="\t")
-    data = FileBytes(path, encoding=_encoding(options))
+    place, encoding = Path(path), _encoding(options)
+    data: Bytes = FileBytes(path, encoding=encoding)
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        # A pipe, also of the shell's <(...): what was read of it is not there a second time.
+        data = StreamBytes(open_raw(place, path), path, encoding)
     return _open_bytes(data, format or _BY_SUFFIX.get(suffix), options, health)
 
 
