@@ -1,12 +1,15 @@
-"""From batches of any size to encoded chunks of the planned one. Blocking; runs in a thread."""
+"""From batches of any size to encoded chunks of the planned one. Blocking; runs in a thread, or,
+where Python rows are there already, on the event loop in small steps.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 import numpy as np
 import pyarrow as pa
@@ -31,12 +34,16 @@ from batchbench.engine.shapes import (
 from batchbench.errors import WriteError
 from batchbench.sources import RowSource, Source
 from batchbench.strategies import Payload
+from batchbench.wire.rows import RowEncoder
 
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 65_536
 
 # A thread's start and answer take as long: what is read faster is not worth one.
 _QUICK_READ_S = 0.001
+
+# Python rows checked and encoded in one step: about what a socket takes at once, in half a ms.
+_STEP_ROWS = 2_048
 
 _HASH_BYTES = 8
 
@@ -174,14 +181,19 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows], chunk_rows: int
 def _chunk_of_rows(
     plan: TablePlan, shape: ShapePlan, parts: list[RowBatch], chunk_rows: int
 ) -> Chunk:
-    rows = [row for part in parts for row in part.rows] if len(parts) > 1 else parts[0].rows
     payload: Payload | None = None
     with contextlib.suppress(WriteError):  # it is met again when the chunk is written
-        payload = shape.encode_rows(rows)
+        payload = shape.encode_rows(
+            [part.encoded or part.rows for part in parts], sum(part.row_count for part in parts)
+        )
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
-        content=RowContent(rows, parts[0].to_columns, sum(part.value_bytes for part in parts)),
+        content=RowContent(
+            [part.rows for part in parts],
+            parts[0].to_columns,
+            sum(part.value_bytes for part in parts),
+        ),
         locations=tuple(part.location for part in parts),
         payload=payload,
         chunk_rows=chunk_rows,
@@ -324,6 +336,20 @@ Covered = Callable[[str, str], list[tuple[int, int]]]
 """(table, source) -> (first row, row count) of the rows that an earlier start committed."""
 
 
+class Step(Enum):
+    """What the next step of reading costs. SHORT: it neither waits nor takes long."""
+
+    SHORT = "short"
+    LONG = "long"
+
+
+def reads_in_short_steps(source: Source, plan: LoadPlan) -> bool:
+    """Whether reading starts with short steps: Python rows that are there already and stay rows."""
+    if not isinstance(source, RowSource) or not source.in_memory:
+        return False
+    return (shape := _row_shape(source, plan)) is not None and shape.streams_rows
+
+
 def encoded_chunks(
     source: Source,
     plan: LoadPlan,
@@ -333,7 +359,23 @@ def encoded_chunks(
     covered: Covered | None = None,
     sized: Sized = fixed_size,
 ) -> Iterator[Chunk]:
-    """Read the source to its end and encode it, without the rows that are `covered`.
+    """The chunks of `encoded_steps`."""
+    steps = encoded_steps(source, plan, result, notice, max_read_bytes, covered, sized)
+    with contextlib.closing(steps):
+        yield from (step for step in steps if isinstance(step, Chunk))
+
+
+def encoded_steps(
+    source: Source,
+    plan: LoadPlan,
+    result: LoadResult,
+    notice: Callable[[str], None],
+    max_read_bytes: int,
+    covered: Covered | None = None,
+    sized: Sized = fixed_size,
+) -> Generator[Chunk | Step, None, None]:
+    """Read the source to its end and encode it, without the rows that are `covered`. Where it
+    `reads_in_short_steps`, it tells after each that is no chunk what the next one costs.
 
     max_read_bytes: of a batch, and of the rows of a chunk as they were read; wide rows make
     chunks of fewer rows than planned.
@@ -342,7 +384,13 @@ def encoded_chunks(
     """
     waiting: dict[str | None, _Waiting] = {}
     row_shape = _row_shape(source, plan)
-    for batch in _read_ahead(_batches(source, _read_rows(plan), max_read_bytes, row_shape)):
+    batches = _batches(source, plan, max_read_bytes, row_shape)
+    if not (isinstance(source, RowSource) and source.in_memory):
+        batches = _read_ahead(batches)
+    for batch in batches:
+        if isinstance(batch, Step):
+            yield batch
+            continue
         table_plan = plan.tables.get(batch.target)
         if table_plan is None:
             counts = result.counts(str(batch.target))
@@ -358,6 +406,7 @@ def encoded_chunks(
             )
         spans = covered(table, batch.location.source) if covered is not None else []
         if isinstance(batch, RowBatch) and spans:
+            yield Step.LONG
             batch = batch.as_columns()
         rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
         yield from waiting[batch.target].add(rows)
@@ -379,24 +428,49 @@ def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
     return shape if shape.row_encoder is not None else None
 
 
+Read = Batch | RowBatch | Step
+
+
 def _batches(
-    source: Source, max_rows: int, max_bytes: int, row_shape: ShapePlan | None
-) -> Iterator[Batch | RowBatch]:
+    source: Source, plan: LoadPlan, max_bytes: int, row_shape: ShapePlan | None
+) -> Iterator[Read]:
     """Python rows stay rows where every value of a batch goes to the wire unchanged."""
-    encoder = row_shape.row_encoder if row_shape is not None else None
-    rows = source.row_batches(max_rows) if encoder and isinstance(source, RowSource) else None
-    if rows is None or encoder is None:
-        yield from source.batches(max_rows, max_bytes)
+    rows = None
+    if row_shape is not None and isinstance(source, RowSource):
+        rows = source.row_batches(_step_rows(plan))
+    if rows is None or row_shape is None or row_shape.row_encoder is None:
+        yield from source.batches(_read_rows(plan), max_bytes)
         return
+    streams = row_shape.streams_rows
     for batch in rows:
-        value_bytes = encoder.value_bytes(batch.rows)
-        if value_bytes is None:
-            yield batch.as_columns()
+        if streams:
+            yield from _streamed(batch, row_shape.row_encoder)
         else:
-            yield replace(batch, value_bytes=value_bytes)
+            yield _checked(batch, row_shape.row_encoder)
 
 
-def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
+def _streamed(batch: RowBatch, encoder: RowEncoder) -> Iterator[Read]:
+    """Rows that are encoded already; those that cannot be told so quickly are looked at again."""
+    start = 0
+    while start < batch.row_count:
+        rest = batch.part(start, batch.row_count - start)
+        found = encoder.encoded(rest.rows)
+        if found is None:
+            yield Step.LONG
+            yield _checked(rest, encoder)
+            return
+        piece, row_count = found
+        yield replace(rest.part(0, row_count), value_bytes=len(piece), encoded=piece)
+        yield Step.SHORT
+        start += row_count
+
+
+def _checked(batch: RowBatch, encoder: RowEncoder) -> Batch | RowBatch:
+    value_bytes = encoder.value_bytes(batch.rows)
+    return batch.as_columns() if value_bytes is None else replace(batch, value_bytes=value_bytes)
+
+
+def _read_ahead(batches: Iterator[Read]) -> Iterator[Read]:
     """Read the next batch in a thread of its own, while the one before is cast and encoded: from
     the first that took longer to read than a thread takes to answer.
 
@@ -412,13 +486,11 @@ def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatc
         started = time.perf_counter()
 
 
-def _read_in_thread(
-    batch: Batch | RowBatch, batches: Iterator[Batch | RowBatch]
-) -> Iterator[Batch | RowBatch]:
+def _read_in_thread(batch: Read, batches: Iterator[Read]) -> Iterator[Read]:
     """A batch, and those that follow, each read while the one before is used."""
     reader = ThreadPoolExecutor(1, "batchbench-read")
     try:
-        last: Batch | RowBatch | None = batch
+        last: Read | None = batch
         while last is not None:
             coming = reader.submit(next, batches, None)
             yield last
@@ -431,3 +503,11 @@ def _read_rows(plan: LoadPlan) -> int:
     """A whole number of chunks, so that full batches need no copying together."""
     largest = max((table.configured_rows for table in plan.tables.values()), default=1)
     return largest * max(1, _READ_ROWS // largest)
+
+
+def _step_rows(plan: LoadPlan) -> int:
+    """A whole part of a chunk where there is one, so that what is encoded is not taken apart."""
+    chunk_rows = plan.tables[None].configured_rows
+    parts = -(-chunk_rows // _STEP_ROWS)
+    whole = (count for count in range(parts, 4 * parts) if chunk_rows % count == 0)
+    return -(-chunk_rows // next(whole, parts))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, ahead, within
-from batchbench.engine.chunks import Chunk, encoded_chunks
+from batchbench.engine.chunks import Chunk, Step, encoded_steps, reads_in_short_steps
 from batchbench.engine.fate import look
 from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
@@ -161,14 +161,16 @@ class Run:
             raise LoadError(self._failure, result) from self._failure
         raise self._failure
 
-    async def _produce(self) -> None:
-        """Encode in a thread, hand over within the budget, then tell each writer the end."""
+    async def _chunks(self) -> AsyncIterator[Chunk]:
+        """Read and encode: in a thread; Python rows, which keep the interpreter to themselves, here
+        between two looks at the network, as long as that takes short steps.
+        """
         loop = asyncio.get_running_loop()
 
         def notice(text: str) -> None:
             loop.call_soon_threadsafe(self._s.emit, Notice(text))
 
-        chunks = encoded_chunks(
+        steps = encoded_steps(
             self._source,
             self._s.plan,
             self._result,
@@ -177,8 +179,23 @@ class Run:
             lambda table, source: self._covered.get((table, source), []),
             self._sizes.of,
         )
+        if reads_in_short_steps(self._source, self._s.plan):
+            for step in steps:
+                if step is Step.LONG:
+                    break
+                if isinstance(step, Chunk):
+                    yield step
+                else:
+                    await asyncio.sleep(0)
+        async for chunk in ahead(
+            (step for step in steps if isinstance(step, Chunk)), self._encoder
+        ):
+            yield chunk
+
+    async def _produce(self) -> None:
+        """Hand chunks over within the budget, then tell each writer the end."""
         try:
-            async for chunk in ahead(chunks, self._encoder):
+            async for chunk in self._chunks():
                 if self._stopping:
                     break
                 number = self._occupancy.waits()
