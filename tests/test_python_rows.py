@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from batchbench.accounting import LoadResult
 from batchbench.casts import CastOptions
 from batchbench.engine import load
-from batchbench.engine.chunks import Step, encoded_steps, reads_in_short_steps
+from batchbench.engine.chunks import Step, encoded_steps, in_memory
 from batchbench.engine.content import ColumnContent, RowContent
 from batchbench.errors import WriteError
 from batchbench.sources import open_source
@@ -305,13 +305,16 @@ def test_rows_of_a_list_are_read_in_short_steps_until_they_become_columns() -> N
     rows: list[tuple[object, ...]] = [(i, "x") for i in range(8_000)]
     rows[5_000] = (1.0, "x")  # in the third step of 2,000
     source = open_source(rows, columns=["c0", "t"])
-    assert reads_in_short_steps(source, plan)
-    assert not reads_in_short_steps(open_source(iter(rows), columns=["c0", "t"]), plan)
+    assert in_memory(source)
+    assert not in_memory(open_source(iter(rows), columns=["c0", "t"]))
     steps = encoded_steps(source, plan, LoadResult("x"), lambda text: None, 1 << 20)
     kinds = [step if isinstance(step, Step) else type(step.content) for step in steps]
     assert kinds[:4] == [Step.SHORT, RowContent, Step.SHORT, Step.LONG]
     assert kinds.count(Step.LONG) == 1
     assert kinds.count(ColumnContent) >= 1
+    dicts = open_source([{"c0": 1, "t": "x"}])
+    steps = encoded_steps(dicts, plan, LoadResult("x"), lambda text: None, 1 << 20)
+    assert next(steps) is Step.LONG
 
 
 @drivers

@@ -343,11 +343,9 @@ class Step(Enum):
     LONG = "long"
 
 
-def reads_in_short_steps(source: Source, plan: LoadPlan) -> bool:
-    """Whether reading starts with short steps: Python rows that are there already and stay rows."""
-    if not isinstance(source, RowSource) or not source.in_memory:
-        return False
-    return (shape := _row_shape(source, plan)) is not None and shape.streams_rows
+def in_memory(source: Source) -> bool:
+    """Whether reading starts with short steps: of Python rows that are there already."""
+    return isinstance(source, RowSource) and source.in_memory
 
 
 def encoded_chunks(
@@ -374,8 +372,8 @@ def encoded_steps(
     covered: Covered | None = None,
     sized: Sized = fixed_size,
 ) -> Generator[Chunk | Step, None, None]:
-    """Read the source to its end and encode it, without the rows that are `covered`. Where it
-    `reads_in_short_steps`, it tells after each that is no chunk what the next one costs.
+    """Read the source to its end and encode it, without the rows that are `covered`. Between
+    chunks it tells what comes next; where the source is not `in_memory`, all steps are long.
 
     max_read_bytes: of a batch, and of the rows of a chunk as they were read; wide rows make
     chunks of fewer rows than planned.
@@ -385,7 +383,7 @@ def encoded_steps(
     waiting: dict[str | None, _Waiting] = {}
     row_shape = _row_shape(source, plan)
     batches = _batches(source, plan, max_read_bytes, row_shape)
-    if not (isinstance(source, RowSource) and source.in_memory):
+    if not in_memory(source):
         batches = _read_ahead(batches)
     for batch in batches:
         if isinstance(batch, Step):
@@ -439,9 +437,12 @@ def _batches(
     if row_shape is not None and isinstance(source, RowSource):
         rows = source.row_batches(_step_rows(plan))
     if rows is None or row_shape is None or row_shape.row_encoder is None:
+        yield Step.LONG
         yield from source.batches(_read_rows(plan), max_bytes)
         return
     streams = row_shape.streams_rows
+    if not streams:
+        yield Step.LONG
     for batch in rows:
         if streams:
             yield from _streamed(batch, row_shape.row_encoder)

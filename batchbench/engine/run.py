@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, ahead, within
-from batchbench.engine.chunks import Chunk, Step, encoded_steps, reads_in_short_steps
+from batchbench.engine.chunks import Chunk, Step, encoded_steps, in_memory
 from batchbench.engine.fate import look
 from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
@@ -179,7 +179,7 @@ class Run:
             lambda table, source: self._covered.get((table, source), []),
             self._sizes.of,
         )
-        if reads_in_short_steps(self._source, self._s.plan):
+        if in_memory(self._source):
             for step in steps:
                 if step is Step.LONG:
                     break
