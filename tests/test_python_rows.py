@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from batchbench.accounting import LoadResult
 from batchbench.casts import CastOptions
 from batchbench.engine import load
-from batchbench.engine.chunks import Step, encoded_steps, in_memory
 from batchbench.engine.content import ColumnContent, RowContent
+from batchbench.engine.reading import Step, encoded_steps, in_memory
 from batchbench.errors import WriteError
 from batchbench.sources import open_source
 from batchbench.table import PgType, TableName

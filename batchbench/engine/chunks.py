@@ -1,27 +1,21 @@
-"""From batches of any size to encoded chunks of the planned one. Blocking; runs in a thread, or,
-where Python rows are there already, on the event loop in small steps.
-"""
+"""Chunks of the planned size, cast and encoded, from batches of any size. Blocking."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from batchbench.accounting import LoadResult
-from batchbench.batch import Batch, Location, RowBatch
+from batchbench.batch import Location, RowBatch
 from batchbench.casts import Fault
 from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.notices import split_notice
-from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan
+from batchbench.engine.plan import ShapePlan, TablePlan
 from batchbench.engine.shapes import (
     Group,
     Rows,
@@ -29,21 +23,9 @@ from batchbench.engine.shapes import (
     grouped,
     lacking,
     locations_of,
-    uncovered,
 )
 from batchbench.errors import WriteError
-from batchbench.sources import RowSource, Source
 from batchbench.strategies import Payload
-from batchbench.wire.rows import RowEncoder
-
-# Read several chunks at once, so that they can be slices of one batch.
-_READ_ROWS = 65_536
-
-# A thread's start and answer take as long: what is read faster is not worth one.
-_QUICK_READ_S = 0.001
-
-# Python rows checked and encoded in one step: about what a socket takes at once, in half a ms.
-_STEP_ROWS = 2_048
 
 _HASH_BYTES = 8
 
@@ -51,9 +33,6 @@ _HASH_BYTES = 8
 _MOST_SHAPES = 256
 
 _NOTHING: frozenset[str] = frozenset()
-
-# A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
-_MOST_CHUNK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,7 +234,7 @@ def fixed_size(plan: TablePlan, shape: ShapePlan) -> Sizing:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
     """Rows of one table that wait for full chunks, by the columns that they leave out.
 
     Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
@@ -330,185 +309,3 @@ class _Waiting:
         for held in self.pending.values():
             if held.row_count:
                 yield held.take()
-
-
-Covered = Callable[[str, str], list[tuple[int, int]]]
-"""(table, source) -> (first row, row count) of the rows that an earlier start committed."""
-
-
-class Step(Enum):
-    """What the next step of reading costs. SHORT: it neither waits nor takes long."""
-
-    SHORT = "short"
-    LONG = "long"
-
-
-def in_memory(source: Source) -> bool:
-    """Whether reading starts with short steps: of Python rows that are there already."""
-    return isinstance(source, RowSource) and source.in_memory
-
-
-def encoded_chunks(
-    source: Source,
-    plan: LoadPlan,
-    result: LoadResult,
-    notice: Callable[[str], None],
-    max_read_bytes: int,
-    covered: Covered | None = None,
-    sized: Sized = fixed_size,
-) -> Iterator[Chunk]:
-    """The chunks of `encoded_steps`."""
-    steps = encoded_steps(source, plan, result, notice, max_read_bytes, covered, sized)
-    with contextlib.closing(steps):
-        yield from (step for step in steps if isinstance(step, Chunk))
-
-
-def encoded_steps(
-    source: Source,
-    plan: LoadPlan,
-    result: LoadResult,
-    notice: Callable[[str], None],
-    max_read_bytes: int,
-    covered: Covered | None = None,
-    sized: Sized = fixed_size,
-) -> Generator[Chunk | Step, None, None]:
-    """Read the source to its end and encode it, without the rows that are `covered`. Between
-    chunks it tells what comes next; where the source is not `in_memory`, all steps are long.
-
-    max_read_bytes: of a batch, and of the rows of a chunk as they were read; wide rows make
-    chunks of fewer rows than planned.
-    Counts what is read into `result`; tells `notice` once a table where a chunk size was cut.
-    Raises InputError, TableError.
-    """
-    waiting: dict[str | None, _Waiting] = {}
-    row_shape = _row_shape(source, plan)
-    batches = _batches(source, plan, max_read_bytes, row_shape)
-    if not in_memory(source):
-        batches = _read_ahead(batches)
-    for batch in batches:
-        if isinstance(batch, Step):
-            yield batch
-            continue
-        table_plan = plan.tables.get(batch.target)
-        if table_plan is None:
-            counts = result.counts(str(batch.target))
-            counts.read += batch.row_count
-            counts.not_loaded += batch.row_count
-            continue
-        table = str(table_plan.table.name)
-        result.counts(table).read += batch.row_count
-        if batch.target not in waiting:
-            most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
-            waiting[batch.target] = _Waiting(
-                table_plan, source.name, int(most), notice, row_shape, sized
-            )
-        spans = covered(table, batch.location.source) if covered is not None else []
-        if isinstance(batch, RowBatch) and spans:
-            yield Step.LONG
-            batch = batch.as_columns()
-        rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
-        yield from waiting[batch.target].add(rows)
-    for held in waiting.values():
-        yield from held.take()
-    for kind, row_count in source.not_loaded().items():
-        counts = result.counts(kind)
-        counts.read += row_count
-        counts.not_loaded += row_count
-
-
-def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
-    """The shape of Python rows that may stay as they are; None where all become columns."""
-    table_plan = plan.tables.get(None)
-    schema = source.schema() if isinstance(source, RowSource) else None
-    if schema is None or table_plan is None:
-        return None
-    shape = table_plan.shape(schema, source.name)
-    return shape if shape.row_encoder is not None else None
-
-
-Read = Batch | RowBatch | Step
-
-
-def _batches(
-    source: Source, plan: LoadPlan, max_bytes: int, row_shape: ShapePlan | None
-) -> Iterator[Read]:
-    """Python rows stay rows where every value of a batch goes to the wire unchanged."""
-    rows = None
-    if row_shape is not None and isinstance(source, RowSource):
-        rows = source.row_batches(_step_rows(plan))
-    if rows is None or row_shape is None or row_shape.row_encoder is None:
-        yield Step.LONG
-        yield from source.batches(_read_rows(plan), max_bytes)
-        return
-    streams = row_shape.streams_rows
-    if not streams:
-        yield Step.LONG
-    for batch in rows:
-        if streams:
-            yield from _streamed(batch, row_shape.row_encoder)
-        else:
-            yield _checked(batch, row_shape.row_encoder)
-
-
-def _streamed(batch: RowBatch, encoder: RowEncoder) -> Iterator[Read]:
-    """Rows that are encoded already; those that cannot be told so quickly are looked at again."""
-    start = 0
-    while start < batch.row_count:
-        rest = batch.part(start, batch.row_count - start)
-        found = encoder.encoded(rest.rows)
-        if found is None:
-            yield Step.LONG
-            yield _checked(rest, encoder)
-            return
-        piece, row_count = found
-        yield replace(rest.part(0, row_count), value_bytes=len(piece), encoded=piece)
-        yield Step.SHORT
-        start += row_count
-
-
-def _checked(batch: RowBatch, encoder: RowEncoder) -> Batch | RowBatch:
-    value_bytes = encoder.value_bytes(batch.rows)
-    return batch.as_columns() if value_bytes is None else replace(batch, value_bytes=value_bytes)
-
-
-def _read_ahead(batches: Iterator[Read]) -> Iterator[Read]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded: from
-    the first that took longer to read than a thread takes to answer.
-
-    Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
-    the event loop that lets go of this.
-    """
-    started = time.perf_counter()
-    while (batch := next(batches, None)) is not None:
-        if time.perf_counter() - started > _QUICK_READ_S:
-            yield from _read_in_thread(batch, batches)
-            return
-        yield batch
-        started = time.perf_counter()
-
-
-def _read_in_thread(batch: Read, batches: Iterator[Read]) -> Iterator[Read]:
-    """A batch, and those that follow, each read while the one before is used."""
-    reader = ThreadPoolExecutor(1, "batchbench-read")
-    try:
-        last: Read | None = batch
-        while last is not None:
-            coming = reader.submit(next, batches, None)
-            yield last
-            last = coming.result()
-    finally:
-        reader.shutdown(wait=False)
-
-
-def _read_rows(plan: LoadPlan) -> int:
-    """A whole number of chunks, so that full batches need no copying together."""
-    largest = max((table.configured_rows for table in plan.tables.values()), default=1)
-    return largest * max(1, _READ_ROWS // largest)
-
-
-def _step_rows(plan: LoadPlan) -> int:
-    """A whole part of a chunk where there is one, so that what is encoded is not taken apart."""
-    chunk_rows = plan.tables[None].configured_rows
-    parts = -(-chunk_rows // _STEP_ROWS)
-    whole = (count for count in range(parts, 4 * parts) if chunk_rows % count == 0)
-    return -(-chunk_rows // next(whole, parts))

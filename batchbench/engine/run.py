@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, ahead, within
-from batchbench.engine.chunks import Chunk, Step, encoded_steps, in_memory
+from batchbench.engine.chunks import Chunk
 from batchbench.engine.fate import look
 from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.occupancy import Occupancy
+from batchbench.engine.reading import Step, encoded_steps, in_memory
 from batchbench.engine.sizes import Sizes
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.engine.writing import ChunkWriter
