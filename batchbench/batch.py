@@ -77,12 +77,14 @@ class RowBatch:
     rows: each with the values of the source's columns, in their order.
     to_columns: makes columns of some of them, given where they stand. Raises InputError.
     value_bytes: about what the values of varying size take, such as texts; 0 until it is known.
+    encoded: all the rows as a part of a COPY stream, where they are that already.
     """
 
     rows: Sequence[PythonRow]
     location: Location
     to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
     value_bytes: int = 0
+    encoded: bytearray | None = None
 
     @property
     def target(self) -> None:
@@ -100,7 +102,9 @@ class RowBatch:
         return max(1, self.value_bytes // max(1, self.row_count))
 
     def part(self, offset: int, row_count: int) -> RowBatch:
-        """Some of the rows."""
+        """Some of the rows; all of them stay encoded, others do not."""
+        if row_count == self.row_count:
+            return self
         return RowBatch(
             self.rows[offset : offset + row_count],
             self.location.part(offset, row_count),

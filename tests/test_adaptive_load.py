@@ -14,7 +14,7 @@ import pytest
 from batchbench.accounting import LoadResult
 from batchbench.config import OTHER_CHUNK_ROWS, Settings, load_settings
 from batchbench.engine import ChunkSize, LoadError, LoadOptions, load
-from batchbench.engine.chunks import encoded_chunks
+from batchbench.engine.reading import encoded_chunks
 from batchbench.engine.sizes import Sizes
 from batchbench.engine.times import ChunkTimes
 from batchbench.errors import ConfigError

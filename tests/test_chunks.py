@@ -14,8 +14,8 @@ from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, Location
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
-from batchbench.engine.chunks import encoded_chunks
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
+from batchbench.engine.reading import encoded_chunks
 from batchbench.engine.shapes import locations_of, merged, uncovered
 from batchbench.limits import MAX_COLUMNS
 from batchbench.sources.source import OneTable

@@ -15,14 +15,18 @@ from asyncpg.pgproto import pgproto
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchbench.accounting import LoadResult
 from batchbench.casts import CastOptions
 from batchbench.engine import load
+from batchbench.engine.content import ColumnContent, RowContent
+from batchbench.engine.reading import Step, encoded_steps, in_memory
 from batchbench.errors import WriteError
 from batchbench.sources import open_source
 from batchbench.table import PgType, TableName
 from batchbench.wire import COPY_HEADER, COPY_TRAILER
-from batchbench.wire.rows import PIECE_BYTES, RowEncoder, RowStream, row_encoder
+from batchbench.wire.rows import MOST_PIECE_BYTES, PIECE_BYTES, RowEncoder, RowStream, row_encoder
 from tests.fixtures.loading import execute, options, query
+from tests.test_chunks import plan_of
 
 UTC = dt.UTC
 KINDS = (
@@ -87,9 +91,13 @@ def test_only_what_goes_in_unchanged_fits(
     column: str, good: Sequence[object], bad: Sequence[object]
 ) -> None:
     into = encoder(column)
-    assert into.value_bytes([(value,) for value in good]) is not None
+    fine = [(value,) for value in good]
+    assert into.value_bytes(fine) is not None
+    assert into.encoded(fine) == (b"".join(into.pieces(fine)), len(fine))
     for value in bad:
         assert into.value_bytes([(good[0],), (value,)]) is None, value
+        if value != "a\0b":  # the server refuses that
+            assert into.encoded([(good[0],), (value,)]) is None, value
 
 
 @pytest.mark.parametrize(
@@ -129,13 +137,35 @@ def test_what_all_rows_have_is_for_the_casts_what_some_have_costs_those(
     assert into.value_bytes([(None,), (None,)]) == 0
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_rows_of_another_width_are_not_encoded(width: int) -> None:
+    """Neither where few of the columns are looked at, nor where rows make up for each other."""
+    into = RowEncoder(("int4", "text") * width)
+    row = (1, "x") * width
+    for other in ([row[:-1]], [row, (*row, 1)], [(*row, 1), row[:-1]]):
+        assert into.encoded(other) is None
+        assert into.value_bytes(other) is None
+
+
+def test_rows_encoded_ahead_are_bounded_in_bytes_not_only_in_rows() -> None:
+    into, rows = encoder("text"), [("x" * 10_000,)] * 1_000
+    whole, sent = b"".join(into.pieces(rows)), b""
+    while rows:
+        found = into.encoded(rows)
+        assert found is not None
+        piece, count = found
+        assert len(piece) < MOST_PIECE_BYTES + 200_000
+        sent, rows = sent + piece, rows[count:]
+    assert sent == whole
+
+
 def test_types_without_a_quick_dumper_have_no_encoder() -> None:
     assert row_encoder([PgType("numeric", 0, 0, "numeric", "numeric")]) is None
 
 
 def test_a_stream_comes_in_bounded_pieces_and_can_be_sent_again() -> None:
     rows = [("x" * 1_000,)] * 1_000
-    stream = RowStream(encoder("text"), rows)
+    stream = RowStream(encoder("text"), [rows])
     first = [bytes(piece) for piece in stream.ready()]
     assert max(map(len, first)) < PIECE_BYTES + 2_000
     body = b"".join(first)
@@ -235,6 +265,56 @@ async def test_one_transaction_takes_the_rows_beside_one_that_its_dumper_refuses
         ),
     )
     assert (result.total.committed, result.total.rejected) == (2_499, 1)
+
+
+@drivers
+async def test_rows_of_a_list_may_have_to_become_columns_on_the_way(
+    dsn18: str, tmp_path: Path, driver: str
+) -> None:
+    """Short steps on the event loop, then a thread; in one transaction, and in the rows' order."""
+    execute(dsn18, "CREATE TABLE t (n int8 GENERATED ALWAYS AS IDENTITY, i int4, f float8)")
+    rows: list[tuple[Any, ...]] = [(i, i / 4 if i < 6_000 else i) for i in range(10_000)]
+    rows[7_000] = (7_000, "no number")
+    result = await load(
+        open_source(rows, columns=["i", "f"]),
+        {None: TableName("t")},
+        dsn18,
+        options(
+            strategy="copy",
+            driver=driver,
+            chunk_size=1_500,
+            parallelism=1,
+            transaction="batch",
+            on_reject="skip",
+            dead_letter=tmp_path / "rejects",
+        ),
+    )
+    assert (result.total.committed, result.total.rejected) == (9_999, 1)
+    assert query(dsn18, "SELECT array_agg(i ORDER BY n) FROM t") == [
+        ([i for i in range(10_000) if i != 7_000],)
+    ]
+    assert query(dsn18, "SELECT sum(f) FROM t WHERE i >= 6000") == [
+        (sum(range(6_000, 10_000)) - 7_000,)
+    ]
+    (rejected,) = (tmp_path / "rejects").read_text().splitlines()
+    assert json.loads(rejected)["row_number"] == 7_001
+
+
+def test_rows_of_a_list_are_read_in_short_steps_until_they_become_columns() -> None:
+    plan = plan_of(1, 4_000, "copy", "psycopg", texts=["t"])
+    rows: list[tuple[object, ...]] = [(i, "x") for i in range(8_000)]
+    rows[5_000] = (1.0, "x")  # in the third step of 2,000
+    source = open_source(rows, columns=["c0", "t"])
+    assert in_memory(source)
+    assert not in_memory(open_source(iter(rows), columns=["c0", "t"]))
+    steps = encoded_steps(source, plan, LoadResult("x"), lambda text: None, 1 << 20)
+    kinds = [step if isinstance(step, Step) else type(step.content) for step in steps]
+    assert kinds[:4] == [Step.SHORT, RowContent, Step.SHORT, Step.LONG]
+    assert kinds.count(Step.LONG) == 1
+    assert kinds.count(ColumnContent) >= 1
+    dicts = open_source([{"c0": 1, "t": "x"}])
+    steps = encoded_steps(dicts, plan, LoadResult("x"), lambda text: None, 1 << 20)
+    assert next(steps) is Step.LONG
 
 
 @drivers

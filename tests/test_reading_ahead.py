@@ -12,9 +12,10 @@ import pytest
 from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, Location
 from batchbench.engine import load
-from batchbench.engine.chunks import Chunk, encoded_chunks
+from batchbench.engine.blocking import ENCODING
+from batchbench.engine.chunks import Chunk
 from batchbench.engine.content import RowContent
-from batchbench.engine.reading import ENCODING
+from batchbench.engine.reading import encoded_chunks
 from batchbench.events import ChunkWritten, Event, LoadEnded
 from batchbench.sources import open_source
 from batchbench.sources.source import OneTable

@@ -12,7 +12,7 @@ import pytest
 from batchbench.accounting import LoadResult
 from batchbench.drivers import connect
 from batchbench.engine import LoadOptions, plan_load
-from batchbench.engine.chunks import encoded_chunks
+from batchbench.engine.reading import encoded_chunks
 from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.sources import SourceOptions, open_source
 from batchbench.table import TableName

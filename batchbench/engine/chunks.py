@@ -1,24 +1,21 @@
-"""From batches of any size to encoded chunks of the planned one. Blocking; runs in a thread."""
+"""Chunks of the planned size, cast and encoded, from batches of any size. Blocking."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from batchbench.accounting import LoadResult
-from batchbench.batch import Batch, Location, RowBatch
+from batchbench.batch import Location, RowBatch
 from batchbench.casts import Fault
 from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.notices import split_notice
-from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan
-from batchbench.engine.reading import READING, OneThread
+from batchbench.engine.plan import ShapePlan, TablePlan
 from batchbench.engine.shapes import (
     Group,
     Rows,
@@ -26,17 +23,9 @@ from batchbench.engine.shapes import (
     grouped,
     lacking,
     locations_of,
-    uncovered,
 )
 from batchbench.errors import WriteError
-from batchbench.sources import RowSource, Source
 from batchbench.strategies import Payload
-
-# Read several chunks at once, so that they can be slices of one batch.
-_READ_ROWS = 65_536
-
-# A thread's start and answer take as long: what is read faster is not worth one.
-_QUICK_READ_S = 0.001
 
 _HASH_BYTES = 8
 
@@ -44,9 +33,6 @@ _HASH_BYTES = 8
 _MOST_SHAPES = 256
 
 _NOTHING: frozenset[str] = frozenset()
-
-# A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
-_MOST_CHUNK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,14 +160,19 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows], chunk_rows: int
 def _chunk_of_rows(
     plan: TablePlan, shape: ShapePlan, parts: list[RowBatch], chunk_rows: int
 ) -> Chunk:
-    rows = [row for part in parts for row in part.rows] if len(parts) > 1 else parts[0].rows
     payload: Payload | None = None
     with contextlib.suppress(WriteError):  # it is met again when the chunk is written
-        payload = shape.encode_rows(rows)
+        payload = shape.encode_rows(
+            [part.encoded or part.rows for part in parts], sum(part.row_count for part in parts)
+        )
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
-        content=RowContent(rows, parts[0].to_columns, sum(part.value_bytes for part in parts)),
+        content=RowContent(
+            [part.rows for part in parts],
+            parts[0].to_columns,
+            sum(part.value_bytes for part in parts),
+        ),
         locations=tuple(part.location for part in parts),
         payload=payload,
         chunk_rows=chunk_rows,
@@ -243,7 +234,7 @@ def fixed_size(plan: TablePlan, shape: ShapePlan) -> Sizing:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
     """Rows of one table that wait for full chunks, by the columns that they leave out.
 
     Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
@@ -318,116 +309,3 @@ class _Waiting:
         for held in self.pending.values():
             if held.row_count:
                 yield held.take()
-
-
-Covered = Callable[[str, str], list[tuple[int, int]]]
-"""(table, source) -> (first row, row count) of the rows that an earlier start committed."""
-
-
-def encoded_chunks(
-    source: Source,
-    plan: LoadPlan,
-    result: LoadResult,
-    notice: Callable[[str], None],
-    max_read_bytes: int,
-    covered: Covered | None = None,
-    sized: Sized = fixed_size,
-) -> Iterator[Chunk]:
-    """Read the source to its end and encode it, without the rows that are `covered`.
-
-    max_read_bytes: of a batch, and of the rows of a chunk as they were read; wide rows make
-    chunks of fewer rows than planned.
-    Counts what is read into `result`; tells `notice` once a table where a chunk size was cut.
-    Raises InputError, TableError.
-    """
-    waiting: dict[str | None, _Waiting] = {}
-    row_shape = _row_shape(source, plan)
-    for batch in _read_ahead(_batches(source, _read_rows(plan), max_read_bytes, row_shape)):
-        table_plan = plan.tables.get(batch.target)
-        if table_plan is None:
-            counts = result.counts(str(batch.target))
-            counts.read += batch.row_count
-            counts.not_loaded += batch.row_count
-            continue
-        table = str(table_plan.table.name)
-        result.counts(table).read += batch.row_count
-        if batch.target not in waiting:
-            most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
-            waiting[batch.target] = _Waiting(
-                table_plan, source.name, int(most), notice, row_shape, sized
-            )
-        spans = covered(table, batch.location.source) if covered is not None else []
-        if isinstance(batch, RowBatch) and spans:
-            batch = batch.as_columns()
-        rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
-        yield from waiting[batch.target].add(rows)
-    for held in waiting.values():
-        yield from held.take()
-    for kind, row_count in source.not_loaded().items():
-        counts = result.counts(kind)
-        counts.read += row_count
-        counts.not_loaded += row_count
-
-
-def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
-    """The shape of Python rows that may stay as they are; None where all become columns."""
-    table_plan = plan.tables.get(None)
-    schema = source.schema() if isinstance(source, RowSource) else None
-    if schema is None or table_plan is None:
-        return None
-    shape = table_plan.shape(schema, source.name)
-    return shape if shape.row_encoder is not None else None
-
-
-def _batches(
-    source: Source, max_rows: int, max_bytes: int, row_shape: ShapePlan | None
-) -> Iterator[Batch | RowBatch]:
-    """Python rows stay rows where every value of a batch goes to the wire unchanged."""
-    encoder = row_shape.row_encoder if row_shape is not None else None
-    rows = source.row_batches(max_rows) if encoder and isinstance(source, RowSource) else None
-    if rows is None or encoder is None:
-        yield from source.batches(max_rows, max_bytes)
-        return
-    for batch in rows:
-        value_bytes = encoder.value_bytes(batch.rows)
-        if value_bytes is None:
-            yield batch.as_columns()
-        else:
-            yield replace(batch, value_bytes=value_bytes)
-
-
-def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded: from
-    the first that took longer to read than a thread takes to answer.
-
-    Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
-    the event loop that lets go of this.
-    """
-    started = time.perf_counter()
-    while (batch := next(batches, None)) is not None:
-        if time.perf_counter() - started > _QUICK_READ_S:
-            yield from _read_in_thread(batch, batches)
-            return
-        yield batch
-        started = time.perf_counter()
-
-
-def _read_in_thread(
-    batch: Batch | RowBatch, batches: Iterator[Batch | RowBatch]
-) -> Iterator[Batch | RowBatch]:
-    """A batch, and those that follow, each read while the one before is used."""
-    reader = OneThread(READING)
-    try:
-        last: Batch | RowBatch | None = batch
-        while last is not None:
-            coming = reader.submit(next, batches, None)
-            yield last
-            last = coming.result()
-    finally:
-        reader.shutdown(wait=False)
-
-
-def _read_rows(plan: LoadPlan) -> int:
-    """A whole number of chunks, so that full batches need no copying together."""
-    largest = max((table.configured_rows for table in plan.tables.values()), default=1)
-    return largest * max(1, _READ_ROWS // largest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -97,31 +98,37 @@ class ColumnContent:
 class RowContent:
     """Python rows that go to the wire as they are; see `batchbench.wire.rows`.
 
+    parts: the rows as they were read together, at least one: they seldom are needed as one list.
     to_columns, value_bytes: as of a `RowBatch`.
     """
 
-    rows: Sequence[PythonRow]
+    parts: Sequence[Sequence[PythonRow]]
     to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
     value_bytes: int = 0
 
     @property
+    def rows(self) -> Sequence[PythonRow]:
+        """All of them."""
+        return self.parts[0] if len(self.parts) == 1 else list(chain.from_iterable(self.parts))
+
+    @property
     def read_count(self) -> int:
-        return len(self.rows)
+        return self.row_count
 
     @property
     def row_count(self) -> int:
-        return len(self.rows)
+        return sum(map(len, self.parts))
 
     @property
     def held_bytes(self) -> int:
         """About: each value is an object."""
-        return len(self.rows) * _OBJECT_BYTES * (1 + len(self.rows[0])) + self.value_bytes
+        return self.row_count * _OBJECT_BYTES * (1 + len(self.parts[0][0])) + self.value_bytes
 
     def position(self, sendable: int) -> int:
         return sendable
 
     def only(self, sendable: int) -> RowContent:
-        return RowContent([self.rows[sendable]], self.to_columns)
+        return RowContent([[self.rows[sendable]]], self.to_columns)
 
     def as_read(self, position: int, location: Location) -> pa.RecordBatch:
         return self.to_columns([self.rows[position]], location)
@@ -131,4 +138,4 @@ class RowContent:
         return None
 
     def encode(self, shape: ShapePlan, offset: int, row_count: int) -> Payload:
-        return shape.encode_rows(self.rows[offset : offset + row_count])
+        return shape.encode_rows([self.rows[offset : offset + row_count]], row_count)

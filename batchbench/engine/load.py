@@ -14,11 +14,11 @@ from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, read_table, within
 from batchbench.drivers.connector import Connector, Dsn, connector_for
 from batchbench.engine.accounts import Accounts
+from batchbench.engine.blocking import apart
 from batchbench.engine.gate import open_gate
 from batchbench.engine.lent import inside_theirs, on_their_terms
 from batchbench.engine.notices import order_notice
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
-from batchbench.engine.reading import apart
 from batchbench.engine.run import Run, Spans
 from batchbench.engine.shapes import merged
 from batchbench.engine.surroundings import Surroundings

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from batchbench.batch import PythonRow
 from batchbench.casts import Cast, CastOptions, Fault, compile_cast
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES, Pooler
@@ -39,7 +38,7 @@ from batchbench.strategies import (
 )
 from batchbench.strategies.once import Once, OncePlan, keys_table
 from batchbench.table import Column, Table, UniqueKey
-from batchbench.wire.rows import RowEncoder, row_encoder
+from batchbench.wire.rows import RowEncoder, RowParts, row_encoder
 
 DEFAULT_DRIVER = "psycopg"
 
@@ -283,13 +282,18 @@ class ShapePlan:
         types = [cast.column.type for cast in self.casts]
         return self.chunk_plan.encode(Columns(values, types))
 
-    def encode_rows(self, rows: Sequence[PythonRow]) -> Payload:
-        """Encode Python rows as one chunk. Raises WriteError where a value has no form on the
-        wire.
-        """
-        if self.row_encoder is None or not isinstance(self.chunk_plan, RowPlan):
+    @property
+    def streams_rows(self) -> bool:
+        """Whether Python rows go as a COPY stream, see `RowPlan`."""
+        return isinstance(self.chunk_plan, RowPlan) and self.chunk_plan.streams_rows
+
+    def encode_rows(self, parts: RowParts, row_count: int) -> Payload:
+        """Encode Python rows as one chunk; see `RowPlan`."""
+        if self.row_encoder is None:
             raise AssertionError("rows stay rows only where they can be encoded")
-        return self.chunk_plan.encode_rows(self.row_encoder, rows)
+        # There is an encoder for a RowPlan only; to look whether it is one takes 50 us.
+        plan: RowPlan = self.chunk_plan  # type: ignore[assignment]
+        return plan.encode_rows(self.row_encoder, parts, row_count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,99 +1,219 @@
-"""Reading a source that may block for as long as it likes: nobody who stops waits for it."""
+"""From a source to its chunks: read in a thread, ahead of use, or, where Python rows are there
+already, on the event loop in small steps.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import Executor, Future
-from contextvars import copy_context
-from functools import partial
-from queue import SimpleQueue
-from typing import Any, TypeVar
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from enum import Enum
 
-T = TypeVar("T")
+from batchbench.accounting import LoadResult
+from batchbench.batch import Batch, RowBatch
+from batchbench.engine.blocking import READING, OneThread
+from batchbench.engine.chunks import Chunk, Sized, Waiting, fixed_size
+from batchbench.engine.plan import LoadPlan, ShapePlan
+from batchbench.engine.shapes import uncovered
+from batchbench.sources import RowSource, Source
+from batchbench.wire.rows import RowEncoder
 
-READING, ENCODING = "batchbench-read", "batchbench-encode"
-"""Names of threads that may be blocked when all else has ended."""
+# Read several chunks at once, so that they can be slices of one batch.
+_READ_ROWS = 65_536
 
-_Work = tuple[Future[Any], Callable[[], Any]]
+# Python rows checked and encoded in one step: about what a socket takes at once, in half a ms.
+_STEP_ROWS = 2_048
+
+# Who only lets go of the interpreter has it back before a thread that waits for it is awake: one
+# that sends would wait for 5 ms.
+_YIELD_S = 20e-6
+
+# A thread's start and answer take as long: what is read faster is not worth one.
+_QUICK_READ_S = 0.001
+
+# A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
+_MOST_CHUNK_BYTES = 256 << 20
 
 
-class OneThread(Executor):
-    """Works off what it is given, in order. Unlike those of a ThreadPoolExecutor, its thread does
-    not keep a program from ending while it is blocked.
+Covered = Callable[[str, str], list[tuple[int, int]]]
+"""(table, source) -> (first row, row count) of the rows that an earlier start committed."""
+
+
+class Step(Enum):
+    """What the next step of reading costs. SHORT: it neither waits nor takes long."""
+
+    SHORT = "short"
+    LONG = "long"
+
+
+def in_memory(source: Source) -> bool:
+    """Whether reading starts with short steps: of Python rows that are there already."""
+    return isinstance(source, RowSource) and source.in_memory
+
+
+def encoded_chunks(
+    source: Source,
+    plan: LoadPlan,
+    result: LoadResult,
+    notice: Callable[[str], None],
+    max_read_bytes: int,
+    covered: Covered | None = None,
+    sized: Sized = fixed_size,
+) -> Iterator[Chunk]:
+    """The chunks of `encoded_steps`."""
+    steps = encoded_steps(source, plan, result, notice, max_read_bytes, covered, sized)
+    with contextlib.closing(steps):
+        yield from (step for step in steps if isinstance(step, Chunk))
+
+
+def encoded_steps(
+    source: Source,
+    plan: LoadPlan,
+    result: LoadResult,
+    notice: Callable[[str], None],
+    max_read_bytes: int,
+    covered: Covered | None = None,
+    sized: Sized = fixed_size,
+) -> Generator[Chunk | Step, None, None]:
+    """Read the source to its end and encode it, without the rows that are `covered`. Between
+    chunks it tells what comes next; where the source is not `in_memory`, all steps are long.
+
+    max_read_bytes: of a batch, and of the rows of a chunk as they were read; wide rows make
+    chunks of fewer rows than planned.
+    Counts what is read into `result`; tells `notice` once a table where a chunk size was cut.
+    Raises InputError, TableError.
     """
-
-    def __init__(self, name: str) -> None:
-        self._work: SimpleQueue[_Work | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """See `Executor.submit`."""
-        if self._thread.ident is None:
-            self._thread.start()
-        future: Future[T] = Future()
-        self._work.put((future, partial(fn, *args, **kwargs)))
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the thread end after what it was given. wait: for that."""
-        self._work.put(None)
-        if wait and self._thread.ident is not None:
-            self._thread.join()
-
-    def _live(self) -> None:
-        while self._next(self._work.get()):
-            pass
-
-    def _next(self, work: _Work | None) -> bool:
-        """In a frame of its own: a result is not to be held while the next one is waited for."""
-        if work is None:
-            return False
-        future, call = work
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - handed to who waits
-                future.set_exception(error)
-        return True
-
-
-async def apart(call: Callable[[], T]) -> T:
-    """The result of a call that blocks; who is cancelled does not wait for it."""
-    thread = OneThread(READING)
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, call)
-    finally:
-        thread.shutdown(wait=False)
+    waiting: dict[str | None, Waiting] = {}
+    row_shape = _row_shape(source, plan)
+    batches = _batches(source, plan, max_read_bytes, row_shape)
+    if not in_memory(source):
+        batches = _read_ahead(batches)
+    for batch in batches:
+        if isinstance(batch, Step):
+            yield batch
+            continue
+        table_plan = plan.tables.get(batch.target)
+        if table_plan is None:
+            counts = result.counts(str(batch.target))
+            counts.read += batch.row_count
+            counts.not_loaded += batch.row_count
+            continue
+        table = str(table_plan.table.name)
+        result.counts(table).read += batch.row_count
+        if batch.target not in waiting:
+            most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
+            waiting[batch.target] = Waiting(
+                table_plan, source.name, int(most), notice, row_shape, sized
+            )
+        spans = covered(table, batch.location.source) if covered is not None else []
+        if isinstance(batch, RowBatch) and spans:
+            yield Step.LONG
+            batch = batch.as_columns()
+        rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
+        yield from waiting[batch.target].add(rows)
+    for held in waiting.values():
+        yield from held.take()
+    for kind, row_count in source.not_loaded().items():
+        counts = result.counts(kind)
+        counts.read += row_count
+        counts.not_loaded += row_count
 
 
-async def until(stopped: asyncio.Event, items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Items of an iterator that blocks, each made in a thread while the one before is used.
+def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
+    """The shape of Python rows that may stay as they are; None where all become columns."""
+    table_plan = plan.tables.get(None)
+    schema = source.schema() if isinstance(source, RowSource) else None
+    if schema is None or table_plan is None:
+        return None
+    shape = table_plan.shape(schema, source.name)
+    return shape if shape.row_encoder is not None else None
 
-    It ends once `stopped` is set, also while an item is being made: that is left to itself, and so
-    is the iterator.
+
+Read = Batch | RowBatch | Step
+
+
+def _batches(
+    source: Source, plan: LoadPlan, max_bytes: int, row_shape: ShapePlan | None
+) -> Iterator[Read]:
+    """Python rows stay rows where every value of a batch goes to the wire unchanged."""
+    rows = None
+    if row_shape is not None and isinstance(source, RowSource):
+        rows = source.row_batches(_step_rows(plan))
+    if rows is None or row_shape is None or row_shape.row_encoder is None:
+        yield Step.LONG
+        yield from source.batches(_read_rows(plan), max_bytes)
+        return
+    streams = row_shape.streams_rows
+    if not streams:
+        yield Step.LONG
+    for batch in rows:
+        if streams:
+            yield from _streamed(batch, row_shape.row_encoder)
+        else:
+            yield _checked(batch, row_shape.row_encoder)
+
+
+def _streamed(batch: RowBatch, encoder: RowEncoder) -> Iterator[Read]:
+    """Rows that are encoded already; those that cannot be told so quickly are looked at again."""
+    start = 0
+    while start < batch.row_count:
+        rest = batch.part(start, batch.row_count - start)
+        found = encoder.encoded(rest.rows)
+        if found is None:
+            yield Step.LONG
+            yield _checked(rest, encoder)
+            return
+        piece, row_count = found
+        yield replace(rest.part(0, row_count), value_bytes=len(piece), encoded=piece)
+        time.sleep(_YIELD_S)
+        yield Step.SHORT
+        start += row_count
+
+
+def _checked(batch: RowBatch, encoder: RowEncoder) -> Batch | RowBatch:
+    value_bytes = encoder.value_bytes(batch.rows)
+    return batch.as_columns() if value_bytes is None else replace(batch, value_bytes=value_bytes)
+
+
+def _read_ahead(batches: Iterator[Read]) -> Iterator[Read]:
+    """Read the next batch in a thread of its own, while the one before is cast and encoded: from
+    the first that took longer to read than a thread takes to answer.
+
+    Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
+    the event loop that lets go of this.
     """
-    thread = OneThread(ENCODING)
+    started = time.perf_counter()
+    while (batch := next(batches, None)) is not None:
+        if time.perf_counter() - started > _QUICK_READ_S:
+            yield from _read_in_thread(batch, batches)
+            return
+        yield batch
+        started = time.perf_counter()
 
-    def step() -> asyncio.Future[T | None]:
-        following = partial(copy_context().run, next, items, None)
-        return asyncio.get_running_loop().run_in_executor(thread, following)
 
-    ending = asyncio.ensure_future(stopped.wait())
-    coming = step()
+def _read_in_thread(batch: Read, batches: Iterator[Read]) -> Iterator[Read]:
+    """A batch, and those that follow, each read while the one before is used."""
+    reader = OneThread(READING)
     try:
-        while await _first(coming, ending) and (item := coming.result()) is not None:
-            coming = step()
-            yield item
+        last: Read | None = batch
+        while last is not None:
+            coming = reader.submit(next, batches, None)
+            yield last
+            last = coming.result()
     finally:
-        ending.cancel()
-        if not coming.cancel() and not coming.cancelled():
-            coming.exception()  # nobody asks for it any more
-        thread.shutdown(wait=False)
+        reader.shutdown(wait=False)
 
 
-async def _first(coming: asyncio.Future[Any], ending: asyncio.Future[Any]) -> bool:
-    """Wait for either; whether the first has come."""
-    await asyncio.wait([coming, ending], return_when=asyncio.FIRST_COMPLETED)
-    return coming.done()
+def _read_rows(plan: LoadPlan) -> int:
+    """A whole number of chunks, so that full batches need no copying together."""
+    largest = max((table.configured_rows for table in plan.tables.values()), default=1)
+    return largest * max(1, _READ_ROWS // largest)
+
+
+def _step_rows(plan: LoadPlan) -> int:
+    """A whole part of a chunk where there is one, so that what is encoded is not taken apart."""
+    chunk_rows = plan.tables[None].configured_rows
+    parts = -(-chunk_rows // _STEP_ROWS)
+    whole = (count for count in range(parts, 4 * parts) if chunk_rows % count == 0)
+    return -(-chunk_rows // next(whole, parts))

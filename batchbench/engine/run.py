@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from batchbench.accounting import LoadResult
 from batchbench.deadletter import DeadLetter
 from batchbench.drivers import Session, within
-from batchbench.engine.chunks import Chunk, encoded_chunks
+from batchbench.engine.blocking import until
+from batchbench.engine.chunks import Chunk
 from batchbench.engine.fate import look
 from batchbench.engine.guilt import failure_to_say
 from batchbench.engine.lanes import Lanes
 from batchbench.engine.occupancy import Occupancy
-from batchbench.engine.reading import until
+from batchbench.engine.reading import Step, encoded_steps, in_memory
 from batchbench.engine.sizes import Sizes
 from batchbench.engine.surroundings import Surroundings, reconnect
 from batchbench.engine.writing import ChunkWriter
@@ -161,14 +162,16 @@ class Run:
             raise LoadError(self._failure, result) from self._failure
         raise self._failure
 
-    async def _produce(self) -> None:
-        """Encode in a thread, hand over within the budget, then tell each writer the end."""
+    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Read and encode: in a thread; Python rows, which keep the interpreter to themselves, here
+        between two looks at the network, as long as that takes short steps.
+        """
         loop = asyncio.get_running_loop()
 
         def notice(text: str) -> None:
             loop.call_soon_threadsafe(self._s.emit, Notice(text))
 
-        chunks = encoded_chunks(
+        steps = encoded_steps(
             self._source,
             self._s.plan,
             self._result,
@@ -177,8 +180,25 @@ class Run:
             lambda table, source: self._covered.get((table, source), []),
             self._sizes.of,
         )
+        if in_memory(self._source):
+            for step in steps:
+                if step is Step.LONG:
+                    break
+                if isinstance(step, Chunk):
+                    yield step
+                else:
+                    await asyncio.sleep(0)
+            else:
+                return
+        chunks = (step for step in steps if isinstance(step, Chunk))
+        async with aclosing(until(self._stopped, chunks)) as ready:
+            async for chunk in ready:
+                yield chunk
+
+    async def _produce(self) -> None:
+        """Hand chunks over within the budget, then tell each writer the end."""
         try:
-            async with aclosing(until(self._stopped, chunks)) as ready:
+            async with aclosing(self._chunks()) as ready:
                 async for chunk in ready:
                     if self._stopping:
                         break

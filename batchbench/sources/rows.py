@@ -130,6 +130,7 @@ class PythonSource(OneTable):
     ) -> None:
         self.name = name
         self.one_shot = isinstance(rows, Iterator)
+        self.in_memory = isinstance(rows, (list, tuple))
         self._rows = rows
         self._columns = None if columns is None else list(columns)
         self._options = options
@@ -154,11 +155,13 @@ class PythonSource(OneTable):
     def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
         """See `RowSource`: of tuples and lists; the values of dicts have no order of their own.
 
-        Raises InputError where a row has another width.
+        Raises InputError where a row has no values. Whether it has the right number of them tells
+        who encodes the rows, or makes columns of them.
         """
         if self._columns is None:
             return None
-        return self._tuples(self._begin(), min(max_rows, CONVERT_ROWS), len(self._columns))
+        rows = self._rows if self.in_memory else self._begin()
+        return self._tuples(rows, min(max_rows, CONVERT_ROWS), len(self._columns))
 
     def _begin(self) -> Iterator[Any]:
         """The rows, once only where they are an iterator's."""
@@ -169,7 +172,7 @@ class PythonSource(OneTable):
         self._head = None
         return iter(rows)
 
-    def _tuples(self, rows: Iterator[Any], max_rows: int, width: int) -> Iterator[RowBatch]:
+    def _tuples(self, rows: Iterable[Any], max_rows: int, width: int) -> Iterator[RowBatch]:
         known = {field.name: field for field in self.schema()} if not self.one_shot else {}
         first_row = 1
 
@@ -179,9 +182,9 @@ class PythonSource(OneTable):
             known = remembered(known, piece.schema)
             return piece
 
-        while held := list(islice(rows, max_rows)):
-            self._check_width(held, width, first_row)
+        for held in _runs(rows, max_rows):
             if not set(map(type, held)) <= {tuple, list}:  # a view of a dict has no places
+                self._check_width(held, width, first_row)
                 held = list(map(tuple, held))
             yield RowBatch(held, Location(self.name, first_row, len(held)), to_columns)
             first_row += len(held)
@@ -224,12 +227,12 @@ class PythonSource(OneTable):
         columns = {name: flat[i::width] for i, name in enumerate(self._columns)}
         return batch_of_columns(columns, known, where)
 
-    def _check_width(self, rows: list[Any], width: int, first_row: int) -> None:
+    def _check_width(self, rows: Sequence[Any], width: int, first_row: int) -> None:
         if not set(map(type, rows)) <= {tuple, list} or set(map(len, rows)) != {width}:
             self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
 
     def _each(
-        self, rows: list[Any], first_row: int, fits: Callable[[Any], bool], what: str
+        self, rows: Sequence[Any], first_row: int, fits: Callable[[Any], bool], what: str
     ) -> None:
         for number, row in enumerate(rows, first_row):
             if not fits(row):
@@ -237,6 +240,16 @@ class PythonSource(OneTable):
                     f"{self.name}, row {number:,}: is a {type(row).__name__} and {what}; give "
                     "dicts with the same keys, or tuples of one width together with columns="
                 )
+
+
+def _runs(rows: Iterable[Any], max_rows: int) -> Iterator[Sequence[Any]]:
+    """Runs of rows, each of `max_rows` but for the last."""
+    if isinstance(rows, (list, tuple)):
+        for start in range(0, len(rows), max_rows):
+            yield rows[start : start + max_rows]
+        return
+    while held := list(islice(rows, max_rows)):
+        yield held
 
 
 def _width(row: Any) -> int:

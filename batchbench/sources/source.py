@@ -68,7 +68,12 @@ class Source(Protocol):
 
 @runtime_checkable
 class RowSource(Protocol):
-    """A source that has rows as Python has them, without any work."""
+    """A source that has rows as Python has them, without any work.
+
+    in_memory: whether they are all there already, so that reading them waits for nothing.
+    """
+
+    in_memory: bool
 
     def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
         """As `Source.batches`; None where only `batches` can serve, and nothing was read yet."""

@@ -12,19 +12,18 @@ from dataclasses import dataclass, replace
 from dataclasses import field as default
 from enum import StrEnum
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchbench.batch import PythonRow
 from batchbench.drivers import Session
 from batchbench.errors import ConfigError
 from batchbench.limits import ParameterUse
 from batchbench.table import Column, PgType, Table, UniqueKey
 from batchbench.wire import CopyStream, Field, copy_rows, field
-from batchbench.wire.rows import RowEncoder, RowStream
+from batchbench.wire.rows import RowEncoder, RowParts, RowStream
 
 # A parameter is a bytes object in a list: its header and the list's slot.
 _OBJECT_BYTES = 48
@@ -227,11 +226,17 @@ class ChunkPlan(Protocol):
 
 @runtime_checkable
 class RowPlan(Protocol):
-    """A ChunkPlan that takes Python rows too. Optional."""
+    """A ChunkPlan that takes Python rows too. Optional.
 
-    def encode_rows(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> Payload:
-        """Encode a chunk, as `encode` does. Raises WriteError where a value has no form on the
-        wire.
+    streams_rows: whether it sends them as a COPY stream, so that they may be encoded as such ahead.
+    """
+
+    streams_rows: ClassVar[bool]
+
+    def encode_rows(self, encoder: RowEncoder, parts: RowParts, row_count: int) -> Payload:
+        """Encode a chunk, as `encode` does. parts: its rows, all as they are unless `streams_rows`.
+
+        Raises WriteError where a value has no form on the wire.
         """
 
 

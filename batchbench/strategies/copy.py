@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from batchbench.batch import PythonRow
 from batchbench.drivers import Session, Statement
 from batchbench.limits import COPY_USE, ParameterUse
 from batchbench.strategies import Columns, Payload, Target, Written
@@ -23,7 +22,7 @@ from batchbench.strategies.sql import (
 )
 from batchbench.table import TableName, quote
 from batchbench.wire import CopyStream
-from batchbench.wire.rows import RowEncoder, RowStream
+from batchbench.wire.rows import RowEncoder, RowParts, RowStream
 
 
 class CopyStrategy:
@@ -62,6 +61,7 @@ class CopyPlan:
     """See `batchbench.strategies.ChunkPlan`. Straight into the table."""
 
     target: Target
+    streams_rows: ClassVar[bool] = True
 
     @property
     def use(self) -> ParameterUse:
@@ -77,9 +77,9 @@ class CopyPlan:
     def encode(self, columns: Columns) -> Payload:
         return copy_payload(columns)
 
-    def encode_rows(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> Payload:
+    def encode_rows(self, encoder: RowEncoder, parts: RowParts, row_count: int) -> Payload:
         """See `batchbench.strategies.RowPlan`."""
-        return Payload(len(rows), stream=RowStream(encoder, rows))
+        return Payload(row_count, stream=RowStream(encoder, parts))
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from typing import ClassVar
 
-from batchbench.batch import PythonRow
 from batchbench.drivers import Session, Statement
 from batchbench.limits import ParameterUse, values_use
 from batchbench.strategies import Columns, Payload, Target, Written
 from batchbench.strategies.inserting import insert_rows, insert_sql
 from batchbench.strategies.sql import insert_into, read, table_guard
 from batchbench.wire import scalar_parameters
-from batchbench.wire.rows import RowEncoder
+from batchbench.wire.rows import RowEncoder, RowParts
 
 
 class ValuesStrategy:
@@ -33,6 +33,7 @@ class ValuesPlan:
     """See `batchbench.strategies.ChunkPlan`."""
 
     target: Target
+    streams_rows: ClassVar[bool] = False
 
     @property
     def use(self) -> ParameterUse:
@@ -52,9 +53,10 @@ class ValuesPlan:
             parameters[position :: len(fields)] = scalar_parameters(column)
         return Payload(columns.row_count, parameters)
 
-    def encode_rows(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> Payload:
+    def encode_rows(self, encoder: RowEncoder, parts: RowParts, row_count: int) -> Payload:
         """See `batchbench.strategies.RowPlan`."""
-        return Payload(len(rows), encoder.parameters(rows))
+        rows = chain.from_iterable(part for part in parts if not isinstance(part, bytearray))
+        return Payload(row_count, encoder.parameters(rows))
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -2,20 +2,22 @@
 
 Making columns of Python rows costs several times what encoding them does. psycopg's dumpers are
 quick because they trust their input: an int that is too long for its column loses its upper bits,
-a bool passes for an int, a datetime for a date. So `RowEncoder.value_bytes` looks first, by the
-types and bounds of whole columns, and takes only what goes in unchanged; rows of anything else
-become columns, whose casts can tell (see `batchbench.casts`).
+a bool passes for an int, a datetime for a date. So `RowEncoder.encoded` looks first, by the types
+and bounds of whole columns, at those whose dumpers would not tell; the other dumpers refuse what
+is not theirs. `RowEncoder.value_bytes` looks at all columns, and tells which rows have to become
+columns, whose casts can tell more (see `batchbench.casts`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
+from operator import attrgetter, itemgetter
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -27,6 +29,12 @@ from batchbench.wire.stream import COPY_HEADER, COPY_TRAILER
 
 PIECE_BYTES = 128 << 10
 """Encoded at a time, between two looks at the network."""
+
+MOST_PIECE_BYTES = 512 << 10
+"""Of rows that are encoded ahead of use; one row may be longer."""
+
+RowParts = Sequence[Sequence[PythonRow] | bytearray]
+"""Rows in parts: as they are, or as the part of a COPY stream that they were encoded as."""
 
 _DATA_EXCEPTION = "22000"
 _NONE = type(None)
@@ -62,8 +70,12 @@ _TAKEN: dict[str, frozenset[type]] = {
     "jsonb": frozenset({str, _NONE}),
 }
 _TEXTS = ("text", "varchar")
+_TRUSTED = frozenset({"int2", "int4", "int8", "float8", "bool", "date", "bytea"})
+"""Kinds whose dumpers take more than what goes in unchanged; the others refuse it."""
+
+_FEW = 3  # columns: where fewer are wanted, taking each out of its rows is quicker
+_FIRST_ROWS = 64  # encoded to see how long rows are
 _ZONE = attrgetter("tzinfo")
-_REFUSED = (TypeError, ValueError, AttributeError, OverflowError)  # by a dumper
 _WIDTHS = {"int2": "h", "int4": "i", "int8": "q"}
 
 
@@ -78,6 +90,8 @@ class RowEncoder:
         would not go in unchanged, as far as its dumper would not tell.
         """
         total, width = 0, len(self.kinds)
+        if set(map(len, rows)) != {width}:
+            return None
         flat = list(chain.from_iterable(rows))  # a pass over the rows for each column takes longer
         for i, kind in enumerate(self.kinds):
             found = _value_bytes(kind, flat[i::width])
@@ -85,6 +99,37 @@ class RowEncoder:
                 return None
             total += found
         return total
+
+    def encoded(self, rows: Sequence[PythonRow]) -> tuple[bytearray, int] | None:
+        """The first of the rows as a part of a COPY stream, and how many they are: those that take
+        about `MOST_PIECE_BYTES`, and at least one. None where some value of any column would not
+        go in unchanged, or has no form on the wire.
+        """
+        c = _known_psycopg()
+        dumpers, piece, count, more = c.dumpers(self.kinds), bytearray(), 0, _FIRST_ROWS
+        try:
+            if not self._looks_right(rows):
+                return None
+            while count < len(rows) and more > 0:
+                part = rows[count : count + more]
+                deque(map(c.encode_row, part, repeat(dumpers), repeat(piece)), 0)  # a loop in C
+                count = min(count + more, len(rows))
+                more = (MOST_PIECE_BYTES - len(piece)) * count // len(piece)
+        except c.refused:
+            return None
+        return piece, count
+
+    def _looks_right(self, rows: Sequence[PythonRow]) -> bool:
+        """False where a value would not go in unchanged, and its dumper would take it."""
+        places = [i for i, kind in enumerate(self.kinds) if kind in _TRUSTED]
+        if len(places) < _FEW:
+            columns = [list(map(itemgetter(i), rows)) for i in places]
+        else:
+            flat = list(chain.from_iterable(rows))
+            columns = [flat[i :: len(self.kinds)] for i in places]
+        return all(
+            _goes_in(self.kinds[i], values) for i, values in zip(places, columns, strict=True)
+        )
 
     def pieces(self, rows: Sequence[PythonRow]) -> Iterator[bytearray]:
         """The rows of a COPY stream, in pieces of about `PIECE_BYTES`.
@@ -100,11 +145,11 @@ class RowEncoder:
                 if len(piece) >= PIECE_BYTES:
                     yield piece
                     piece = bytearray()
-        except _REFUSED as error:
+        except c.refused as error:
             raise _unfit(error) from None  # its text may hold the value
         yield piece
 
-    def parameters(self, rows: Sequence[PythonRow]) -> list[bytes | None]:
+    def parameters(self, rows: Iterable[PythonRow]) -> list[bytes | None]:
         """Every value of every row, for a Bind message. Raises as `pieces`."""
         c = _known_psycopg()
         dumpers, formats = c.dumpers(self.kinds), [c.python_binary] * len(self.kinds)
@@ -112,32 +157,38 @@ class RowEncoder:
         try:
             for row in rows:
                 values += dumpers.dump_sequence(row, formats)
-        except _REFUSED as error:
+        except c.refused as error:
             raise _unfit(error) from None
         return values
 
 
 class RowStream:
-    """Rows as a COPY stream; see `batchbench.drivers.Pieces`. Encoded on the event loop in small
-    pieces: psycopg's dumpers keep the interpreter to themselves, so a thread would only make the
-    sending wait for it. It can be sent more than once.
+    """Rows as a COPY stream; see `batchbench.drivers.Pieces`. What is not encoded yet is so on the
+    event loop in small pieces: psycopg's dumpers keep the interpreter to themselves, so a thread
+    would only make the sending wait for it. It can be sent more than once.
 
     byte_count: bytes of what was sent of it the last time.
     """
 
-    held_bytes = 3 * PIECE_BYTES
-
-    def __init__(self, encoder: RowEncoder, rows: Sequence[PythonRow]) -> None:
-        self._encoder, self._rows = encoder, rows
+    def __init__(self, encoder: RowEncoder, parts: RowParts) -> None:
+        self._encoder, self._parts = encoder, parts
         self.byte_count = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that it takes at most, without the rows."""
+        encoded = sum(len(part) for part in self._parts if isinstance(part, bytearray))
+        return encoded + 3 * PIECE_BYTES
 
     def ready(self) -> Iterator[bytes | bytearray]:
         """All of it, encoded as it is taken. Raises as `RowEncoder.pieces`."""
         self.byte_count = len(COPY_HEADER) + len(COPY_TRAILER)
         yield COPY_HEADER
-        for piece in self._encoder.pieces(self._rows):
-            self.byte_count += len(piece)
-            yield piece
+        for part in self._parts:
+            pieces = [part] if isinstance(part, bytearray) else self._encoder.pieces(part)
+            for piece in pieces:
+                self.byte_count += len(piece)
+                yield piece
         yield COPY_TRAILER
 
     def rest(self) -> None:
@@ -156,17 +207,23 @@ def _value_bytes(kind: str, values: list[Any]) -> int | None:
     """See `RowEncoder.value_bytes`; of one column."""
     if kind in _TEXTS:
         return _text_bytes(values)
-    found = set(map(type, values))
     if kind == "uuid":
+        found = set(map(type, values))
         is_some = any(issubclass(type_, UUID) for type_ in found)
         return 0 if is_some or found <= {_NONE} else None
-    if not found <= _TAKEN[kind]:
+    if not _goes_in(kind, values):
         return None
-    if _NONE in found:
-        values = [value for value in values if value is not None]
-    if kind in ("bytea", "jsonb"):
-        return sum(map(len, values))
-    return 0 if not values or _fits(kind, values) else None
+    return sum(map(len, filter(None, values))) if kind in ("bytea", "jsonb") else 0
+
+
+def _goes_in(kind: str, values: list[Any]) -> bool:
+    """Whether the values of a column, not of text or uuids, go in unchanged."""
+    found = set(map(type, values))
+    if not found <= _TAKEN[kind]:
+        return False
+    if _NONE in found:  # what is 0 fits too
+        values = list(filter(None, values))
+    return not values or _fits(kind, values)
 
 
 def _fits(kind: str, values: list[Any]) -> bool:
@@ -216,7 +273,8 @@ class _Psycopg:
     """The parts of psycopg in C that encode rows without a connection.
 
     encode_row: appends a row of a binary COPY to a bytearray. transformer: makes what holds the
-    dumpers, by its context. binary, python_binary: its two names for the binary format.
+    dumpers, by its context. binary, python_binary: its two names for the binary format. refused:
+    what is raised where a value, or the width of a row, is not as its dumper needs it.
     """
 
     encode_row: Callable[[PythonRow, Any, bytearray], None]
@@ -224,6 +282,7 @@ class _Psycopg:
     context: Any
     binary: Any
     python_binary: Any
+    refused: tuple[type[Exception], ...]
 
     def dumpers(self, kinds: Sequence[str]) -> Any:
         """A binary dumper for each column."""
@@ -236,7 +295,7 @@ class _Psycopg:
 def _psycopg() -> _Psycopg | None:
     """None where psycopg is its slower self in Python, or another version than we know."""
     try:
-        from psycopg import adapters, pq
+        from psycopg import DataError, adapters, pq
         from psycopg._copy_base import format_row_binary
         from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
     except ImportError:
@@ -256,4 +315,9 @@ def _psycopg() -> _Psycopg | None:
     own = AdaptersMap(adapters)
     own.register_dumper(str, _JsonbDumper)
     context = SimpleNamespace(adapters=own, connection=None)
-    return _Psycopg(format_row_binary, Transformer, context, pq.Format.BINARY, PyFormat.BINARY)
+    refused = (
+        *(DataError, TypeError, ValueError, AttributeError, OverflowError),
+        *(LookupError, NotImplementedError),  # of an object of another kind, asked by a dumper
+    )
+    binary, python_binary = pq.Format.BINARY, PyFormat.BINARY
+    return _Psycopg(format_row_binary, Transformer, context, binary, python_binary, refused)
