@@ -193,3 +193,17 @@ async def test_a_load_that_is_refused_does_not_run_on_in_the_ledger(
             resume=first.load_id,
         )
     assert query(dsn18, states) == [("stopped",)]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "state"),
+    [("values", "rejected"), ("unnest", "rejected"), ("copy", "rejected"), ("probe", "duplicates")],
+)
+async def test_a_bad_row_whose_key_is_there(dsn18: str, strategy: str, state: str) -> None:
+    """INSERT checks constraints before it looks for the key; probe never sends such a row."""
+    execute(dsn18, "CREATE TABLE t (id int4 PRIMARY KEY, v int4 CHECK (v >= 0))")
+    execute(dsn18, "INSERT INTO t VALUES (1, 0)")
+    rows = pa.table({"id": [1, 2], "v": [-1, 0]})
+    result = await load_rows(dsn18, rows, strategy=strategy, on_conflict=OnConflict.NOTHING)
+    assert (result.total.committed, getattr(result.total, state)) == (1, 1)
+    assert query(dsn18, "SELECT * FROM t ORDER BY id") == [(1, 0), (2, 0)]
