@@ -248,10 +248,12 @@ class _Waiting:
 
     Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
     another shape comes that may have a key of theirs.
+    known: where the shape of most rows may be planned already.
     row_shape: of Python rows that stay as they are; their schema is None.
     partial: whether rows may leave out columns.
     """
 
+    known: LoadPlan
     plan: TablePlan
     source: str
     most_bytes: int
@@ -282,7 +284,7 @@ class _Waiting:
         first = self.whole is None
         shape = self.row_shape
         if schema is not None:
-            shape = self.plan.shape(schema, self.source, partial=self.partial)
+            shape = self._whole(schema)
         if shape is None:
             raise AssertionError("rows stay rows only where their shape is known")
         split = split_notice(self.plan, shape)
@@ -290,6 +292,12 @@ class _Waiting:
             self.notice(split)
         self.schema, self.whole = schema, shape
         self.pending = {_NOTHING: self._pending(shape)}
+
+    def _whole(self, schema: pa.Schema) -> ShapePlan:
+        """The shape of rows that leave nothing out."""
+        if self.known.shape is not None and schema == self.known.schema and not self.partial:
+            return self.known.shape
+        return self.plan.shape(schema, self.source, partial=self.partial)
 
     def _add(self, level: list[Group]) -> Iterator[Chunk]:
         here = {group.omitted for group in level}
@@ -354,7 +362,7 @@ def encoded_chunks(
         if batch.target not in waiting:
             most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
             waiting[batch.target] = _Waiting(
-                table_plan, source.name, int(most), notice, row_shape, sized
+                plan, table_plan, source.name, int(most), notice, row_shape, sized
             )
         spans = covered(table, batch.location.source) if covered is not None else []
         if isinstance(batch, RowBatch) and spans:
@@ -375,7 +383,7 @@ def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
     schema = source.schema() if isinstance(source, RowSource) else None
     if schema is None or table_plan is None:
         return None
-    shape = table_plan.shape(schema, source.name)
+    shape = plan.shape or table_plan.shape(schema, source.name)
     return shape if shape.row_encoder is not None else None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from batchbench.accounting import LoadResult
@@ -50,10 +51,10 @@ async def plan_load(
     for metric, name in tables.items():
         table = await read_writable(session, name)
         plans[metric] = plan_table(table, metric, options, load_id)
-    plan = LoadPlan(options, plans)
-    schema = source.schema()
+    plan, schema = LoadPlan(options, plans), source.schema()
     if schema is not None and None in plans:
-        plans[None].shape(schema, source.name)
+        shape = plans[None].shape(schema, source.name)
+        plan = replace(plan, schema=schema, shape=shape)
     if options.writers < (options.parallelism or options.settings.writers):
         plan = plan.noting("one writer: " + options.one_writer_reason)
     if not session.owns_backend and not session.keeps_state:
