@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -34,9 +33,6 @@ from batchbench.strategies import Payload
 
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 65_536
-
-# A thread's start and answer take as long: what is read faster is not worth one.
-_QUICK_READ_S = 0.001
 
 _HASH_BYTES = 8
 
@@ -349,8 +345,9 @@ def encoded_chunks(
     Raises InputError, TableError.
     """
     waiting: dict[str | None, _Waiting] = {}
-    row_shape = _row_shape(source, plan)
-    for batch in _read_ahead(_batches(source, _read_rows(plan), max_read_bytes, row_shape)):
+    row_shape, max_rows = _row_shape(source, plan), _read_rows(plan)
+    batches = _batches(source, max_rows, max_read_bytes, row_shape)
+    for batch in _read_ahead(batches, max_rows):
         table_plan = plan.tables.get(batch.target)
         if table_plan is None:
             counts = result.counts(str(batch.target))
@@ -404,33 +401,25 @@ def _batches(
             yield replace(batch, value_bytes=value_bytes)
 
 
-def _read_ahead(batches: Iterator[Batch | RowBatch]) -> Iterator[Batch | RowBatch]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded: from
-    the first that took longer to read than a thread takes to answer.
+def _read_ahead(batches: Iterator[Batch | RowBatch], max_rows: int) -> Iterator[Batch | RowBatch]:
+    """Read the next batch in a thread of its own, while the one before is cast and encoded. After a
+    first one of less than `max_rows` there is seldom another: that is seen without a thread.
 
     Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
     the event loop that lets go of this.
     """
-    started = time.perf_counter()
-    while (batch := next(batches, None)) is not None:
-        if time.perf_counter() - started > _QUICK_READ_S:
-            yield from _read_in_thread(batch, batches)
-            return
+    batch = next(batches, None)
+    if batch is not None and batch.row_count < max_rows:
         yield batch
-        started = time.perf_counter()
-
-
-def _read_in_thread(
-    batch: Batch | RowBatch, batches: Iterator[Batch | RowBatch]
-) -> Iterator[Batch | RowBatch]:
-    """A batch, and those that follow, each read while the one before is used."""
+        batch = next(batches, None)
+    if batch is None:
+        return
     reader = ThreadPoolExecutor(1, "batchbench-read")
     try:
-        last: Batch | RowBatch | None = batch
-        while last is not None:
+        while batch is not None:
             coming = reader.submit(next, batches, None)
-            yield last
-            last = coming.result()
+            yield batch
+            batch = coming.result()
     finally:
         reader.shutdown(wait=False)
 
