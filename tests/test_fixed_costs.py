@@ -10,13 +10,13 @@ import pytest
 from tests.fixtures.loading import execute, load_rows, numbered, query
 from tests.proxy import open_proxy
 
-# Set, read the table, look who serves us, COPY, COMMIT. Ledger: is it there, which cluster,
-# enter the load, enter its end. Over asyncpg BEGIN goes alone, and what is fetched is parsed twice.
+# Set, read the table, look who serves us, COPY, COMMIT. Ledger: is it there, enter the load, and
+# enter its end. Over asyncpg BEGIN goes alone, and what is fetched is parsed twice.
 STATEMENTS = {
     ("psycopg", "off"): 5,
     ("asyncpg", "off"): 8,
-    ("psycopg", "ledger"): 9,
-    ("asyncpg", "ledger"): 14,
+    ("psycopg", "ledger"): 8,
+    ("asyncpg", "ledger"): 12,
 }
 
 

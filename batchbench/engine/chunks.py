@@ -15,7 +15,7 @@ from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
 from batchbench.engine.keys import Hashes
 from batchbench.engine.notices import split_notice
-from batchbench.engine.plan import ShapePlan, TablePlan
+from batchbench.engine.plan import LoadPlan, ShapePlan, TablePlan
 from batchbench.engine.shapes import (
     Group,
     Rows,
@@ -239,10 +239,12 @@ class Waiting:
 
     Where the order of a key's rows matters, rows of several shapes wait only as long as no row of
     another shape comes that may have a key of theirs.
+    known: where the shape of most rows may be planned already.
     row_shape: of Python rows that stay as they are; their schema is None.
     partial: whether rows may leave out columns.
     """
 
+    known: LoadPlan
     plan: TablePlan
     source: str
     most_bytes: int
@@ -273,7 +275,7 @@ class Waiting:
         first = self.whole is None
         shape = self.row_shape
         if schema is not None:
-            shape = self.plan.shape(schema, self.source, partial=self.partial)
+            shape = self._whole(schema)
         if shape is None:
             raise AssertionError("rows stay rows only where their shape is known")
         split = split_notice(self.plan, shape)
@@ -281,6 +283,12 @@ class Waiting:
             self.notice(split)
         self.schema, self.whole = schema, shape
         self.pending = {_NOTHING: self._pending(shape)}
+
+    def _whole(self, schema: pa.Schema) -> ShapePlan:
+        """The shape of rows that leave nothing out."""
+        if self.known.shape is not None and schema == self.known.schema and not self.partial:
+            return self.known.shape
+        return self.plan.shape(schema, self.source, partial=self.partial)
 
     def _add(self, level: list[Group]) -> Iterator[Chunk]:
         here = {group.omitted for group in level}

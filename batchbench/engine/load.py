@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from batchbench.accounting import LoadResult
@@ -55,7 +56,8 @@ async def plan_load(
     # What is read only once may block: on a pipe that nobody writes to, in a generator.
     schema = await apart(source.schema) if source.one_shot else source.schema()
     if schema is not None and None in plans:
-        plans[None].shape(schema, source.name)
+        shape = plans[None].shape(schema, source.name)
+        plan = replace(plan, schema=schema, shape=shape)
     if options.writers < (options.parallelism or options.settings.writers):
         plan = plan.noting("one writer: " + options.one_writer_reason)
     if not session.owns_backend and not session.keeps_state:

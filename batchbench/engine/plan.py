@@ -442,11 +442,16 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """A load as it will run. tables: by target key. notices: what a person should know."""
+    """A load as it will run. tables: by target key. notices: what a person should know.
+
+    schema, shape: of a source of one table, and how its rows go there.
+    """
 
     options: LoadOptions
     tables: dict[str | None, TablePlan]
     notices: tuple[str, ...] = ()
+    schema: pa.Schema | None = None
+    shape: ShapePlan | None = None
 
     def noting(self, *notices: str) -> LoadPlan:
         """The plan with more notices."""

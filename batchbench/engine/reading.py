@@ -29,9 +29,6 @@ _STEP_ROWS = 2_048
 # that sends would wait for 5 ms.
 _YIELD_S = 20e-6
 
-# A thread's start and answer take as long: what is read faster is not worth one.
-_QUICK_READ_S = 0.001
-
 # A message of 1 GiB closes the connection; encoded rows may be larger than they were read.
 _MOST_CHUNK_BYTES = 256 << 20
 
@@ -88,7 +85,7 @@ def encoded_steps(
     row_shape = _row_shape(source, plan)
     batches = _batches(source, plan, max_read_bytes, row_shape)
     if not in_memory(source):
-        batches = _read_ahead(batches)
+        batches = _read_ahead((one for one in batches if not isinstance(one, Step)), plan)
     for batch in batches:
         if isinstance(batch, Step):
             yield batch
@@ -104,7 +101,7 @@ def encoded_steps(
         if batch.target not in waiting:
             most = min(max_read_bytes, _MOST_CHUNK_BYTES, plan.options.pace.most_chunk_bytes)
             waiting[batch.target] = Waiting(
-                table_plan, source.name, int(most), notice, row_shape, sized
+                plan, table_plan, source.name, int(most), notice, row_shape, sized
             )
         spans = covered(table, batch.location.source) if covered is not None else []
         if isinstance(batch, RowBatch) and spans:
@@ -126,7 +123,7 @@ def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
     schema = source.schema() if isinstance(source, RowSource) else None
     if schema is None or table_plan is None:
         return None
-    shape = table_plan.shape(schema, source.name)
+    shape = plan.shape or table_plan.shape(schema, source.name)
     return shape if shape.row_encoder is not None else None
 
 
@@ -176,31 +173,25 @@ def _checked(batch: RowBatch, encoder: RowEncoder) -> Batch | RowBatch:
     return batch.as_columns() if value_bytes is None else replace(batch, value_bytes=value_bytes)
 
 
-def _read_ahead(batches: Iterator[Read]) -> Iterator[Read]:
-    """Read the next batch in a thread of its own, while the one before is cast and encoded: from
-    the first that took longer to read than a thread takes to answer.
+def _read_ahead(batches: Iterator[Batch | RowBatch], plan: LoadPlan) -> Iterator[Batch | RowBatch]:
+    """Read the next batch in a thread of its own, while the one before is cast and encoded. After a
+    first one that is not full there is seldom another: that is seen without a thread.
 
     Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
     the event loop that lets go of this.
     """
-    started = time.perf_counter()
-    while (batch := next(batches, None)) is not None:
-        if time.perf_counter() - started > _QUICK_READ_S:
-            yield from _read_in_thread(batch, batches)
-            return
+    batch = next(batches, None)
+    if batch is not None and batch.row_count < _read_rows(plan):
         yield batch
-        started = time.perf_counter()
-
-
-def _read_in_thread(batch: Read, batches: Iterator[Read]) -> Iterator[Read]:
-    """A batch, and those that follow, each read while the one before is used."""
+        batch = next(batches, None)
+    if batch is None:
+        return
     reader = OneThread(READING)
     try:
-        last: Read | None = batch
-        while last is not None:
+        while batch is not None:
             coming = reader.submit(next, batches, None)
-            yield last
-            last = coming.result()
+            yield batch
+            batch = coming.result()
     finally:
         reader.shutdown(wait=False)
 

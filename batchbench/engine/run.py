@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -101,8 +101,12 @@ class Run:
             started = time.perf_counter()
             self._s.gate.begin()
             async with asyncio.TaskGroup() as tasks:
+                # Each writer's first question is sent before the encoder keeps Python busy.
+                connecting = asyncio.gather(
+                    *(writer.connect() for writer in self._writers), return_exceptions=True
+                )
                 tasks.create_task(self._produce())
-                await self._connect()
+                self._see_connected(await connecting)
                 for writer in self._writers:
                     tasks.create_task(self._write(writer))
             await self._retry_orphans()
@@ -117,10 +121,9 @@ class Run:
             self._dead_letter.close()
         return self._end()
 
-    async def _connect(self) -> None:
-        """Open all connections; where one cannot be had, the load is stopped at its start."""
-        connecting = (writer.connect() for writer in self._writers)
-        for outcome in await asyncio.gather(*connecting, return_exceptions=True):
+    def _see_connected(self, outcomes: Sequence[BaseException | None]) -> None:
+        """Where a connection cannot be had, the load is stopped at its start."""
+        for outcome in outcomes:
             if isinstance(outcome, BatchbenchError):
                 self.stop(outcome)
             elif isinstance(outcome, BaseException):
