@@ -185,10 +185,11 @@ class Run:
                 self._sizes.hold(chunk)
                 if self._options.writers > 1:  # one alone keeps the order anyway
                     await self._lanes.enter(chunk)
+                held_bytes = chunk.held_bytes
                 if isinstance(self._options.transaction, int):
-                    await self._make_room(chunk.held_bytes)
-                await self._budget.acquire(chunk.held_bytes)
-                await self._queue.put(_Held(chunk, chunk.held_bytes, number))
+                    await self._make_room(held_bytes)
+                await self._budget.acquire(held_bytes)
+                await self._queue.put(_Held(chunk, held_bytes, number))
         except Exception as error:  # noqa: BLE001 - the same as in _write
             # What was read before the failure is good: the writers go on to the end of it.
             self._failure = self._failure or failure_to_say(error)
