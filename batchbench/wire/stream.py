@@ -17,8 +17,7 @@ from batchbench.wire.fields import wire_array
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 
-# Larger ones are slower: what libc gives back to the system has to be cleared again for the next.
-_PIECE_BYTES = 384 << 10
+_PIECE_BYTES = 1 << 20
 
 Rows = Callable[[int, int], bytes | memoryview]
 """(offset, row count) -> those rows, see `copy_rows`."""
