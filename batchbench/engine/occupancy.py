@@ -25,6 +25,11 @@ class Occupancy:
     _waiting: dict[int, float] = field(default_factory=dict)  # in the order in which they came
     _busy: int = 0
     _numbers: count[int] = field(default_factory=count)
+    _table: str = field(init=False)  # "" where there are several
+
+    def __post_init__(self) -> None:
+        tables = {str(table_plan.table.name) for table_plan in self.plan.tables.values()}
+        self._table = tables.pop() if len(tables) == 1 else ""
 
     def waits(self) -> int:
         """Rows have come; the number they get tells them apart."""
@@ -45,11 +50,10 @@ class Occupancy:
         self._say()
 
     def _say(self) -> None:
-        tables = {str(table_plan.table.name) for table_plan in self.plan.tables.values()}
         self.emit(
             InFlight(
                 load_id=self.load_id,
-                table=tables.pop() if len(tables) == 1 else "",
+                table=self._table,
                 held_bytes=self.budget.held_bytes,
                 limit_bytes=self.budget.limit_bytes,
                 waiting_since_s=next(iter(self._waiting.values()), None),

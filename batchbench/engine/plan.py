@@ -242,7 +242,8 @@ class ShapePlan:
             allowed = apply(self.policies, rows.column(position))
             converted = cast.apply(allowed.values)
             values.append(converted.values)
-            counts.update(allowed.counts)
+            if allowed.counts:
+                counts.update(allowed.counts)
             for fault in allowed.faults + converted.faults:
                 faults.setdefault(fault.row, (number, fault))
         return CastRows(values, [faults[row] for row in sorted(faults)], counts)

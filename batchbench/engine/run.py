@@ -218,10 +218,11 @@ class Run:
         self._sizes.hold(chunk)
         if self._options.writers > 1:  # one alone keeps the order anyway
             await self._lanes.enter(chunk)
+        held_bytes = chunk.held_bytes
         if isinstance(self._options.transaction, int):
-            await self._make_room(chunk.held_bytes)
-        await self._budget.acquire(chunk.held_bytes)
-        await self._queue.put(_Held(chunk, chunk.held_bytes, number))
+            await self._make_room(held_bytes)
+        await self._budget.acquire(held_bytes)
+        await self._queue.put(_Held(chunk, held_bytes, number))
 
     async def _make_room(self, byte_count: int) -> None:
         """Where memory is short, have transactions of several chunks, which keep them to be

@@ -104,7 +104,11 @@ def locations_of(parts: Sequence[Rows]) -> tuple[Location, ...]:
     """Where rows stand, as runs of neighbours."""
     found = []
     for source, group in groupby(parts, lambda part: part.source):
-        numbers = np.concatenate([part.numbers for part in group])
+        held = [part.numbers for part in group]
+        numbers = held[0] if len(held) == 1 else np.concatenate(held)
+        if numbers[-1] - numbers[0] == len(numbers) - 1:  # they ascend, so they are neighbours
+            found.append(Location(source, int(numbers[0]), len(numbers)))
+            continue
         breaks = (np.flatnonzero(np.diff(numbers) != 1) + 1).tolist()
         found += [
             Location(source, int(numbers[start]), end - start)

@@ -67,7 +67,7 @@ class ChunkWriter:
         self._last_seen: Backend | None = None
         self._suspect: Backend | None = None
         self._parts: list[Part] = []  # of the open transaction
-        self._guards: dict[str, None] = {}  # the same: statements to run ahead of its COMMIT
+        self._guards: dict[ShapePlan, str] = {}  # the same: statements to run ahead of its COMMIT
         self._replay: list[Span] = []  # the same, where they can be written again
         self._chunks_open = 0
         self._together: Sequence[Chunk] = ()  # where the caller says what one transaction takes
@@ -200,8 +200,8 @@ class ChunkWriter:
             self._at_savepoint = False
         self._written += written.row_count
         self._s.accounts.wrote(span, written)
-        if plan.guard:
-            self._guards[plan.guard] = None
+        if span.chunk.shape not in self._guards:
+            self._guards[span.chunk.shape] = plan.guard
         self._parts.append(span.part(written))
         if self._options.transaction != "batch":
             self._replay.append(span)
@@ -242,7 +242,7 @@ class ChunkWriter:
         if not self._parts:  # every row was rejected
             await self._reset(broken=False)
             return
-        records = list(self._guards)
+        records = list(dict.fromkeys(filter(None, self._guards.values())))
         if self._s.ledger is not None:
             records.append(self._s.ledger.claim_sql(self._s.load_id, self._s.epoch))
             records += [self._s.ledger.record_sql(self._s.load_id, part) for part in self._parts]
