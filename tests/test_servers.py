@@ -290,17 +290,19 @@ def starts(cluster: Cluster) -> bool:
     return True
 
 
-def test_a_server_that_does_not_start_says_why_and_leaves_nothing() -> None:
-    before = ours()
+def test_a_server_that_does_not_start_says_why_and_leaves_nothing(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(open_folder))
     with pytest.raises(ServerError, match=r"did not start: .*work_mem"):
         open_cluster(embedded_installation(), settings={"work_mem": "much"}).__enter__()
-    assert ours() <= before
+    assert not ours(open_folder)
     with pytest.raises(ConfigError, match="'a b' is not the name of a PostgreSQL setting"):
         open_cluster(embedded_installation(), settings={"a b": "1"}).__enter__()
 
 
-def ours() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("batchbench-*"))
+def ours(folder: Path) -> list[Path]:
+    return list(folder.glob("batchbench-*"))
 
 
 def test_a_long_temporary_folder_gets_its_socket_elsewhere(
@@ -444,14 +446,17 @@ def test_a_kept_folder_survives_our_death_and_its_server_does_not(open_folder: P
         assert ask(server.dsn, "SELECT 1") == 1
 
 
-def test_nothing_is_left_when_we_are_killed_while_the_cluster_is_made() -> None:
+def test_nothing_is_left_when_we_are_killed_while_the_cluster_is_made(open_folder: Path) -> None:
     root = Path(batchbench.__file__).parents[1]
-    before = ours()
-    process = subprocess.Popen([sys.executable, "-c", _VICTIM], cwd=root, stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _VICTIM],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(open_folder)},
+    )
     with process:
         wait_for(
-            "folder made", lambda: any((f / "data" / "base").exists() for f in ours() - before)
+            "folder made", lambda: any((f / "data" / "base").exists() for f in ours(open_folder))
         )
-        made = ours() - before
         process.kill()
-    wait_for("folder gone", lambda: not any(folder.exists() for folder in made))
+    wait_for("folder gone", lambda: not ours(open_folder))

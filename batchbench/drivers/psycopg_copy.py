@@ -79,7 +79,8 @@ def _put_all(pgconn: PGconn, stream: Pieces) -> None:
     "error ignored terminating" beside the error that it raises.
     """
     wire = select.poll()
-    wire.register(pgconn.socket, select.POLLOUT)
+    # What the server says is read by flush(): it may not read on before that is.
+    wire.register(pgconn.socket, select.POLLIN | select.POLLOUT)
     for piece in _pieces(stream):
         view = memoryview(piece)
         for start in range(0, len(view), _MESSAGE_BYTES):
