@@ -202,3 +202,32 @@ def test_regroup_gives_a_row_that_is_too_large_a_batch_of_its_own() -> None:
     piece = pa.record_batch({"a": ["x", "y" * 1_000, "z"]})
     parts = list(regroup([piece], 10, 100))
     assert [part["a"].to_pylist() for part in parts] == [["x"], ["y" * 1_000], ["z"]]
+
+
+@pytest.mark.parametrize("as_dicts", [False, True], ids=["tuples", "dicts"])
+def test_wide_rows_are_not_taken_before_they_are_needed(as_dicts: bool) -> None:
+    """A generator of rows of 1 MB, read in batches of 4 MB: a memory limit holds for them too."""
+    taken = 0
+
+    def rows() -> Iterator[object]:
+        nonlocal taken
+        for number in range(200):
+            taken += 1
+            text = "x" * (1 << 20)
+            yield {"id": number, "note": text} if as_dicts else (number, text)
+
+    source = open_source(rows(), columns=None if as_dicts else ["id", "note"])
+    source.schema()
+    assert taken <= 16
+    read = 0
+    for batch in source.batches(10_000, 4 << 20):
+        read += batch.row_count
+        assert taken <= read + 16
+        assert batch.row_count <= 4
+    assert (read, taken) == (200, 200)
+
+
+def test_narrow_rows_are_taken_as_many_at_once_as_are_wanted() -> None:
+    source = open_source(((number, "x") for number in range(20_000)), columns=["id", "note"])
+    source.schema()
+    assert [b.row_count for b in source.batches(5_000, BIG)] == [5_000] * 4

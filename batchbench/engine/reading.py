@@ -136,7 +136,7 @@ def _batches(
     """Python rows stay rows where every value of a batch goes to the wire unchanged."""
     rows = None
     if row_shape is not None and isinstance(source, RowSource):
-        rows = source.row_batches(_step_rows(plan))
+        rows = source.row_batches(_step_rows(plan), max_bytes)
     if rows is None or row_shape is None or row_shape.row_encoder is None:
         yield Step.LONG
         yield from source.batches(_read_rows(plan), max_bytes)

@@ -28,6 +28,12 @@ CONVERT_ROWS = 8_192
 _PEEK_ROWS = 1_024
 """Rows whose types are taken for those of the source."""
 
+_PEEK_BYTES = 8 << 20
+"""About what they may take; fewer of wide rows."""
+
+_SAMPLE_ROWS = 16
+"""Rows that tell how wide their neighbours are."""
+
 
 class ArrowSource(OneTable):
     """A table, a record batch, a reader, or anything else with `__arrow_c_stream__`."""
@@ -141,18 +147,18 @@ class PythonSource(OneTable):
 
     def schema(self) -> pa.Schema:
         """Columns of the first rows."""
-        first = next(self._pieces(iter(self._peek())), None)
+        first = next(self._pieces(self._peek(), CONVERT_ROWS, _PEEK_BYTES), None)
         if first is not None:
             return without_absent(first.schema)
         return pa.schema([(name, pa.null()) for name in self._columns or ()])
 
     def batches(self, max_rows: int, max_bytes: int) -> Iterator[Batch]:
         """See `Source.batches`."""
-        pieces, most = self._pieces(self._begin()), min(max_rows, CONVERT_ROWS)
-        refuses = self._options.missing == "error"
+        most, refuses = min(max_rows, CONVERT_ROWS), self._options.missing == "error"
+        pieces = self._pieces(self._begin(), CONVERT_ROWS, max_bytes)
         return located(pieces, self.name, most, max_bytes, absent_is_error=refuses)
 
-    def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
+    def row_batches(self, max_rows: int, max_bytes: int) -> Iterator[RowBatch] | None:
         """See `RowSource`: of tuples and lists; the values of dicts have no order of their own.
 
         Raises InputError where a row has no values. Whether it has the right number of them tells
@@ -160,8 +166,8 @@ class PythonSource(OneTable):
         """
         if self._columns is None:
             return None
-        rows = self._rows if self.in_memory else self._begin()
-        return self._tuples(rows, min(max_rows, CONVERT_ROWS), len(self._columns))
+        runs = _runs(self._begin(), min(max_rows, CONVERT_ROWS), max_bytes)
+        return self._tuples(runs, len(self._columns))
 
     def _begin(self) -> Iterator[Any]:
         """The rows, once only where they are an iterator's."""
@@ -172,7 +178,7 @@ class PythonSource(OneTable):
         self._head = None
         return iter(rows)
 
-    def _tuples(self, rows: Iterable[Any], max_rows: int, width: int) -> Iterator[RowBatch]:
+    def _tuples(self, runs: Iterable[list[Any]], width: int) -> Iterator[RowBatch]:
         known = {field.name: field for field in self.schema()} if not self.one_shot else {}
         first_row = 1
 
@@ -182,7 +188,7 @@ class PythonSource(OneTable):
             known = remembered(known, piece.schema)
             return piece
 
-        for held in _runs(rows, max_rows):
+        for held in runs:
             if not set(map(type, held)) <= {tuple, list}:  # a view of a dict has no places
                 self._check_width(held, width, first_row)
                 held = list(map(tuple, held))
@@ -191,17 +197,19 @@ class PythonSource(OneTable):
 
     def _peek(self) -> list[Any]:
         if not self.one_shot:
-            return list(islice(self._rows, _PEEK_ROWS))
+            return _first_rows(iter(self._rows))
         if self._taken:
             raise read_twice(self.name)
         if self._head is None:
-            self._head = list(islice(self._rows, _PEEK_ROWS))
+            self._head = _first_rows(iter(self._rows))
         return self._head
 
-    def _pieces(self, rows: Iterator[Any]) -> Iterator[pa.RecordBatch]:
+    def _pieces(
+        self, rows: Iterable[Any], max_rows: int, max_bytes: int
+    ) -> Iterator[pa.RecordBatch]:
         known: dict[str, pa.Field] = {}
         first_row = 1
-        while held := list(islice(rows, CONVERT_ROWS)):
+        for held in _runs(rows, max_rows, max_bytes):
             where = f"{self.name}, rows {first_row:,}-{first_row + len(held) - 1:,}"
             piece = self._converted(held, known, first_row, where)
             known = remembered(known, piece.schema)
@@ -242,14 +250,41 @@ class PythonSource(OneTable):
                 )
 
 
-def _runs(rows: Iterable[Any], max_rows: int) -> Iterator[Sequence[Any]]:
-    """Runs of rows, each of `max_rows` but for the last."""
-    if isinstance(rows, (list, tuple)):
-        for start in range(0, len(rows), max_rows):
-            yield rows[start : start + max_rows]
-        return
-    while held := list(islice(rows, max_rows)):
+def _first_rows(rows: Iterator[Any]) -> list[Any]:
+    """Of those that are read once, the iterator must be the source's own."""
+    head = list(islice(rows, _SAMPLE_ROWS))
+    return head + list(islice(rows, max(0, _fitting(head, _PEEK_ROWS, _PEEK_BYTES) - len(head))))
+
+
+def _runs(rows: Iterable[Any], max_rows: int, max_bytes: int) -> Iterator[list[Any]]:
+    """Runs of `max_rows` but for the last, or of as many as take about `max_bytes`, going by the
+    rows before: no row is looked at twice, and none is taken that need not be held yet.
+    """
+    left = iter(rows)
+    held = list(islice(left, min(max_rows, _SAMPLE_ROWS)))
+    missing = _fitting(held, max_rows, max_bytes) - len(held)
+    held += islice(left, max(0, missing))
+    while held:
         yield held
+        held = list(islice(left, _fitting(held, max_rows, max_bytes)))
+
+
+def _fitting(rows: Sequence[Any], max_rows: int, max_bytes: int) -> int:
+    """How many rows like these to take at once; at least one."""
+    sample = rows[:: max(1, len(rows) // _SAMPLE_ROWS)]
+    row_bytes = sum(map(_value_bytes, sample)) // max(1, len(sample))
+    return max(1, min(max_rows, max_bytes // max(1, row_bytes)))
+
+
+def _value_bytes(value: Any) -> int:
+    """About what a value takes in memory, with what is in it."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_value_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_value_bytes, value))
+    return int(getattr(value, "nbytes", 8))
 
 
 def _width(row: Any) -> int:

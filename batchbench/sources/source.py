@@ -75,7 +75,7 @@ class RowSource(Protocol):
 
     in_memory: bool
 
-    def row_batches(self, max_rows: int) -> Iterator[RowBatch] | None:
+    def row_batches(self, max_rows: int, max_bytes: int) -> Iterator[RowBatch] | None:
         """As `Source.batches`; None where only `batches` can serve, and nothing was read yet."""
 
 
