@@ -136,7 +136,7 @@ class Tables:
     ) -> ShapePlan:
         known = str(plan.table.name), schema, omitted
         if known not in self._shapes:
-            shape = plan.shape(schema, "the rows", omitted)
+            shape = plan.shape(schema, "the rows", omitted, partial=True)
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             self._shapes[known] = shape

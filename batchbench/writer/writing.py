@@ -325,7 +325,7 @@ class Writer:
 
     def _to_be_before(self, forms: Forms) -> list[Forms]:
         """What waits apart, and may have a row that one of these is to replace."""
-        if self._options.on_conflict is not OnConflict.UPDATE or self._options.newer_by is not None:
+        if self._options.on_conflict is not OnConflict.UPDATE:
             return []
         tables = {form.table for form in forms}
         return [
