@@ -29,6 +29,7 @@ from batchbench.errors import WriteError
 from batchbench.table import TableName, quote
 
 _CLOSE_TIMEOUT_S = 5.0
+_UNDER_WAY_BYTES = 1 << 20
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN)
 _BINARY = 1
 _IDLE = pq.TransactionStatus.IDLE
@@ -47,7 +48,22 @@ async def open_session(dsn: str, timeout_s: float) -> PsycopgSession:
         said = without_secrets(str(error), dsn)
         # Psycopg's error bears all parameters of the connection, the password too.
         raise connect_error(shown(dsn), _login_sqlstate(error), said) from None
+    _let_more_be_under_way(connection.pgconn)
     return PsycopgSession(connection)
+
+
+def _let_more_be_under_way(pgconn: pq.abc.PGconn) -> None:
+    """On a Unix socket, whose buffer does not grow by itself: so that the server has rows to read
+    while the thread that sends waits for the interpreter. The system may allow less.
+    """
+    with _socket_of(pgconn) as wire:
+        if wire.family == socket.AF_UNIX:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNDER_WAY_BYTES)
+
+
+def _socket_of(pgconn: pq.abc.PGconn) -> socket.socket:
+    """Its socket under a descriptor of our own."""
+    return socket.socket(fileno=os.dup(pgconn.socket))
 
 
 def _login_sqlstate(error: psycopg.Error) -> str | None:
@@ -233,12 +249,8 @@ class PsycopgSession:
 
     def abort(self) -> None:
         # Not finish(): it would close a descriptor that the event loop may be waiting on.
-        with contextlib.suppress(OSError, psycopg.Error):
-            wire = socket.socket(fileno=os.dup(self._pgconn.socket))
-            try:
-                wire.shutdown(socket.SHUT_RDWR)
-            finally:
-                wire.close()
+        with contextlib.suppress(OSError, psycopg.Error), _socket_of(self._pgconn) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
 
     @property
     def _pgconn(self) -> pq.abc.PGconn:
