@@ -14,7 +14,6 @@ import pytest
 from batchbench.accounting import LoadResult
 from batchbench.config import OTHER_CHUNK_ROWS, Settings, load_settings
 from batchbench.engine import ChunkSize, LoadError, LoadOptions, load
-from batchbench.engine.reading import encoded_chunks
 from batchbench.engine.sizes import Sizes
 from batchbench.engine.times import ChunkTimes
 from batchbench.errors import ConfigError
@@ -24,7 +23,15 @@ from batchbench.strategies.values import ValuesPlan
 from batchbench.table import Table, TableName
 from batchbench.writer import Writer
 from tests.fixtures.commands import Commands
-from tests.fixtures.loading import COMBINATIONS, execute, load_rows, numbered, options, query
+from tests.fixtures.loading import (
+    COMBINATIONS,
+    encoded_chunks,
+    execute,
+    load_rows,
+    numbered,
+    options,
+    query,
+)
 from tests.test_chunks import plan_of
 
 TABLE = "CREATE TABLE t (id int4 PRIMARY KEY, note text)"

@@ -15,11 +15,11 @@ from batchbench.batch import Batch, Location
 from batchbench.config import Settings
 from batchbench.drivers import CAPABILITIES
 from batchbench.engine.plan import LoadOptions, LoadPlan, plan_table
-from batchbench.engine.reading import encoded_chunks
 from batchbench.engine.shapes import locations_of, merged, uncovered
 from batchbench.limits import MAX_COLUMNS
 from batchbench.sources.source import OneTable
 from batchbench.table import TEXT, Column, PgType, Table, TableName
+from tests.fixtures.loading import encoded_chunks
 
 INT4 = PgType("int4", 23, 1007, '"pg_catalog"."int4"', "int4")
 

@@ -15,13 +15,12 @@ from batchbench.engine import load
 from batchbench.engine.blocking import ENCODING
 from batchbench.engine.chunks import Chunk
 from batchbench.engine.content import RowContent
-from batchbench.engine.reading import encoded_chunks
 from batchbench.events import ChunkWritten, Event, LoadEnded
 from batchbench.sources import open_source
 from batchbench.sources.source import OneTable
 from batchbench.table import TableName
 from tests.fixtures.faults import until
-from tests.fixtures.loading import execute, options
+from tests.fixtures.loading import encoded_chunks, execute, options
 from tests.test_chunks import plan_of
 
 ROWS = 10

@@ -12,12 +12,11 @@ import pytest
 from batchbench.accounting import LoadResult
 from batchbench.drivers import connect
 from batchbench.engine import LoadOptions, plan_load
-from batchbench.engine.reading import encoded_chunks
 from batchbench.errors import BatchbenchError, ConfigError
 from batchbench.sources import SourceOptions, open_source
 from batchbench.table import TableName
 from batchbench.writer import Writer
-from tests.fixtures.loading import COMBINATIONS, execute, load_rows, options, query
+from tests.fixtures.loading import COMBINATIONS, encoded_chunks, execute, load_rows, options, query
 
 ALL = [*COMBINATIONS, ("optimistic", "asyncpg"), ("optimistic", "psycopg")]
 each_way = pytest.mark.parametrize(("strategy", "driver"), ALL)

@@ -4,7 +4,6 @@ already, on the event loop in small steps.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -47,21 +46,6 @@ class Step(Enum):
 def in_memory(source: Source) -> bool:
     """Whether reading starts with short steps: of Python rows that are there already."""
     return isinstance(source, RowSource) and source.in_memory
-
-
-def encoded_chunks(
-    source: Source,
-    plan: LoadPlan,
-    result: LoadResult,
-    notice: Callable[[str], None],
-    max_read_bytes: int,
-    covered: Covered | None = None,
-    sized: Sized = fixed_size,
-) -> Iterator[Chunk]:
-    """The chunks of `encoded_steps`."""
-    steps = encoded_steps(source, plan, result, notice, max_read_bytes, covered, sized)
-    with contextlib.closing(steps):
-        yield from (step for step in steps if isinstance(step, Chunk))
 
 
 def encoded_steps(
