@@ -22,6 +22,7 @@ from benchmarks.tables import TABLES
 _TEN_THOUSAND = 10_000
 _STEPS = (10_000, 100_000, 1_000_000, 10_000_000)
 _MEMORY_STEPS = (1_000_000, 10_000_000)
+_PEAKS = 3  # they hardly vary
 _LIMIT_S = 1_800
 
 # A process between: Linux counts the memory of whoever starts a program as the program's own.
@@ -37,8 +38,9 @@ print(json.dumps([done.returncode, seconds, peak_kib]))
 
 @dataclass(frozen=True, slots=True)
 class LongResult:
-    """us_per_row: by rows, connection open. peak_mb: of the whole process, by rows.
-    process_over_library: at the most rows. All in one transaction, exactly-once off.
+    """us_per_row: by rows, connection open. peak_mb: of the whole process, by rows, in chunks of
+    `CHUNK_ROWS`. process_over_library: at the most rows, in larger chunks on both sides. All in one
+    transaction, exactly-once off.
     """
 
     us_per_row: Mapping[int, float]
@@ -61,12 +63,14 @@ def measure_long(
     data = {rows: inputs.get(table, "parquet", rows) for rows in steps}
     us_per_row = _cost_per_row(ground, data, repeats, seed)
     say("whole process against library")
-    library, process, peaks = _whole_process(ground, data[steps[-1]], repeats)
-    low = max(1, round(_MEMORY_STEPS[0] * scale))
-    low_peaks = [_process(ground, data[low])[1] for _ in range(repeats)]
+    library, process = _whole_process(ground, data[steps[-1]], repeats)
+    say("memory of a whole process")
     return LongResult(
         us_per_row,
-        {low: median(low_peaks), steps[-1]: median(peaks)},
+        {
+            rows: median(_process(ground, data[rows], CHUNK_ROWS)[1] for _ in range(_PEAKS))
+            for rows in (max(1, round(step * scale)) for step in _MEMORY_STEPS)
+        },
         process.over(library),
         library,
         process,
@@ -102,10 +106,8 @@ def _cost_per_row(
     return {rows: median(found) / rows * 1e6 for rows, found in seconds.items()}
 
 
-def _whole_process(
-    ground: Ground, data: Data, repeats: int
-) -> tuple[WayResult, WayResult, list[float]]:
-    library, process, peaks = [], [], []
+def _whole_process(ground: Ground, data: Data, repeats: int) -> tuple[WayResult, WayResult]:
+    library, process = [], []
     for number in range(repeats):
         # by turns, and each first in every second round
         for position in (0, 1) if number % 2 == 0 else (1, 0):
@@ -116,18 +118,16 @@ def _whole_process(
                 library.append(Sample(number, 0, time.perf_counter() - started))
                 ground.check(data.table, data.row_count)
             else:
-                seconds, peak_mb = _process(ground, data)
+                seconds, _ = _process(ground, data, ways.COPY.chunk_rows)
                 process.append(Sample(number, 1, seconds))
-                peaks.append(peak_mb)
     boundary, rows = ways.COPY.transaction, data.row_count
     return (
         WayResult("library", "ours", 1, boundary, rows, tuple(library)),
         WayResult("batchbench load", "ours", 1, boundary, rows, tuple(process)),
-        peaks,
     )
 
 
-def _process(ground: Ground, data: Data) -> tuple[float, float]:
+def _process(ground: Ground, data: Data, chunk_rows: int) -> tuple[float, float]:
     """Seconds from start to end of `batchbench load`, and its peak memory in MB."""
     ground.reset(data.table, data.row_count)
     options = {
@@ -136,7 +136,7 @@ def _process(ground: Ground, data: Data) -> tuple[float, float]:
         "--strategy": ways.COPY.strategy,
         "--driver": ways.COPY.driver,
         "--parallelism": "1",
-        "--chunk-size": str(CHUNK_ROWS),
+        "--chunk-size": str(chunk_rows),
         "--transaction": "batch",
         "--exactly-once": "off",
     }

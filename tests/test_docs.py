@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from batchbench.cli.app import app
+from tests.fixtures.commands import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

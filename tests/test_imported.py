@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from batchbench.cli.app import app
 from batchbench.compare import compare
 from batchbench.config import child_environment
 from batchbench.errors import InputError
 from batchbench.results import SCHEMA_VERSION, load_run
 from batchbench.results.imported import MOST_TRIALS, read_benchmarks
+from tests.fixtures.commands import app
 
 TESTS = """
 import pytest

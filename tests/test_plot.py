@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from batchbench import plot
-from batchbench.cli.app import app
 from batchbench.errors import ConfigError, InputError
+from tests.fixtures.commands import app
 from tests.test_recommend import copying, run_of
 from tests.test_report import blocks, sleep_run, stored, values_run
 

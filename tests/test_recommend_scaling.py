@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from batchbench.cli.app import app
 from batchbench.recommend import env_text, ladders, recommend
 from batchbench.recommend.scaling import limit_of
 from batchbench.results import Run, TrialRecord, open_run
+from tests.fixtures.commands import app
 from tests.test_recommend import copying, run_of
 from tests.test_results import INFO, record
 

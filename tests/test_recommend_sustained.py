@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import batchbench.harness.confirming as confirming_plans
-from batchbench.cli.app import app
 from batchbench.harness import Configuration, sustained_plan
 from batchbench.harness.plan import SweepPlan
 from batchbench.recommend import env_text, recommend
 from batchbench.results import Run, load_run
+from tests.fixtures.commands import app
 from tests.test_recommend import run_of
 from tests.test_recommend_confirming import LARGE, SMALL, UNNEST, Key, noisy, swept
 

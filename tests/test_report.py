@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from batchbench.cli.advice import show_advice
-from batchbench.cli.app import app
 from batchbench.config import Settings
 from batchbench.errors import InputError
 from batchbench.harness.planning import configured
@@ -33,6 +32,7 @@ from batchbench.report.groups import spread_of
 from batchbench.report.model import BarChart, Chart, HeatChart, XYChart
 from batchbench.report.text import in_markdown
 from batchbench.results import Run, RunInfo, TrialRecord, load_run, open_run
+from tests.fixtures.commands import app
 from tests.test_recommend import copying, run_of
 from tests.test_recommend_confirming import fresh
 from tests.test_results import INFO, record

@@ -25,13 +25,12 @@ import psutil
 import pytest
 
 import batchbench
-from batchbench.cli.app import app
 from batchbench.config import child_environment
 from batchbench.drivers import CAPABILITIES, connect
 from batchbench.drivers.address import apart, parameters
 from batchbench.errors import BatchbenchError
 from batchbench.servers import open_server
-from tests.fixtures.commands import Commands
+from tests.fixtures.commands import Commands, app
 from tests.fixtures.loading import query
 from tests.fixtures.tcp import LOOPBACK, TcpServer, free_port, open_tcp_server
 

@@ -23,10 +23,10 @@ def main() -> None:
     choose_allocator()
     if sys.argv[1:2] != ["export"]:
         _leave_pandas_out()
-    from batchbench.cli.app import INTERRUPTED, app
+    from batchbench.cli.app import INTERRUPTED, app_for
 
     try:
-        app(prog_name="batchbench")
+        app_for(sys.argv[1:])(prog_name="batchbench")
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             _leave_at_once(INTERRUPTED)

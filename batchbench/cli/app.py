@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from batchbench import __version__
-from batchbench.cli.check import check_command
-from batchbench.cli.compare import compare_command
 from batchbench.cli.console import report_error
-from batchbench.cli.gate import gate_command
-from batchbench.cli.generate import generate_command
-from batchbench.cli.importing import import_command
-from batchbench.cli.load import load_command
-from batchbench.cli.loads import loads_command
-from batchbench.cli.recommend import recommend_command
-from batchbench.cli.report import plot_command, report_command
-from batchbench.cli.runs import export_command, runs_command
-from batchbench.cli.sweep import sweep_command
-from batchbench.cli.tune import tune_command
 from batchbench.config import without_passwords
 from batchbench.engine import LoadError
 from batchbench.errors import BatchbenchError
@@ -48,27 +37,61 @@ class _Commands(TyperGroup):
             raise
 
 
-app = typer.Typer(
-    name="batchbench",
-    cls=_Commands,
-    help="Load batches into PostgreSQL, and find by measurement the chunk size, parallelism,"
-    " strategy and driver to load them with.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_COMMANDS = {
+    "sweep": "sweep:sweep_command",
+    "tune": "tune:tune_command",
+    "load": "load:load_command",
+    "loads": "loads:loads_command",
+    "recommend": "recommend:recommend_command",
+    "report": "report:report_command",
+    "plot": "report:plot_command",
+    "compare": "compare:compare_command",
+    "gate": "gate:gate_command",
+    "runs": "runs:runs_command",
+    "export": "runs:export_command",
+    "import-benchmark": "importing:import_command",
+    "check": "check:check_command",
+    "generate": "generate:generate_command",
+}
+"""name -> module:function"""
 
 
-def _command(name: str, function: Callable[..., int]) -> None:
-    """Register a command: what it returns is the exit code, each of our errors is one message."""
+def app_for(arguments: Sequence[str]) -> typer.Typer:
+    """The program for such a command line: the command that it begins with, or all of them. To
+    import what the others need would take longer than a small load.
+    """
+    first = arguments[0] if arguments else ""
+    return _app([first] if first in _COMMANDS else _COMMANDS)
+
+
+def _app(names: Iterable[str]) -> typer.Typer:
+    app = typer.Typer(
+        name="batchbench",
+        cls=_Commands,
+        help="Load batches into PostgreSQL, and find by measurement the chunk size, parallelism,"
+        " strategy and driver to load them with.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in names:
+        module, function = _COMMANDS[name].split(":")
+        found = importlib.import_module(f"batchbench.cli.{module}")
+        app.command(name)(_coded(getattr(found, function)))
+    return app
+
+
+def _coded(function: Callable[..., int]) -> Callable[..., None]:
+    """What a command returns is the exit code, each of our errors is one message."""
 
     @functools.wraps(function)
     def coded(*arguments: Any, **options: Any) -> None:
         raise typer.Exit(_guarded(function, *arguments, **options))
 
-    app.command(name)(coded)
+    return coded
 
 
 def _guarded(function: Callable[..., int], *arguments: Any, **options: Any) -> int:
@@ -85,29 +108,12 @@ def _guarded(function: Callable[..., int], *arguments: Any, **options: Any) -> i
         return NOTHING_SENT
 
 
-_command("sweep", sweep_command)
-_command("tune", tune_command)
-_command("load", load_command)
-_command("loads", loads_command)
-_command("recommend", recommend_command)
-_command("report", report_command)
-_command("plot", plot_command)
-_command("compare", compare_command)
-_command("gate", gate_command)
-_command("runs", runs_command)
-_command("export", export_command)
-_command("import-benchmark", import_command)
-_command("check", check_command)
-_command("generate", generate_command)
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"batchbench {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool,

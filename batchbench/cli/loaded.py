@@ -12,6 +12,7 @@ from batchbench.casts import Cast
 from batchbench.cli.console import note, out, print_json, warn
 from batchbench.engine import LoadPlan, TablePlan
 from batchbench.engine.plan import ShapePlan
+from batchbench.memory import kernel_peak
 from batchbench.sources import Source
 
 
@@ -102,6 +103,8 @@ def show_result(result: LoadResult, *, as_json: bool) -> None:
 
 
 def _peak_rss_mb() -> float:
-    """The process's own peak. getrusage counts kilobytes on Linux, bytes on macOS."""
+    """The process's own peak. getrusage counts kilobytes, bytes on macOS."""
+    if found := kernel_peak():
+        return found / (1 << 20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)

@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 
 from batchbench.cli.console import err, warn
-from batchbench.cli.progress import SweepProgress
 from batchbench.cli.running import run_async
+from batchbench.cli.sweep_progress import SweepProgress
 from batchbench.cli.watching import both, watching
 from batchbench.config import Settings
 from batchbench.errors import ConfigError

@@ -1,4 +1,4 @@
-"""Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of a load on standard error: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from batchbench.accounting import LoadResult
 from batchbench.cli.console import note
@@ -23,13 +23,13 @@ from batchbench.events import (
     Notice,
     RowsRejected,
 )
-from batchbench.harness import Looked, Preparing, SweepEvent, SweepNotice, SweepStarted, TrialEnded
 from batchbench.monitoring import event_record
 
-_PLAIN_EVERY_S = 10.0
+PLAIN_EVERY_S = 10.0
+"""Between two lines where there is no terminal."""
 
 
-class _WithBar:
+class WithBar:
     """A context in which a bar is live."""
 
     _bar: Progress
@@ -47,7 +47,7 @@ class _WithBar:
         self._bar.stop()
 
 
-class LoadProgress(_WithBar):
+class LoadProgress(WithBar):
     """Listens to a load. `result` is there once the load has ended, well or not."""
 
     def __init__(self, console: Console) -> None:
@@ -106,7 +106,7 @@ class LoadProgress(_WithBar):
         seconds = max(now - self._started, 1e-9)
         rows_per_s, mb_per_s = self._rows / seconds, self._bytes / 1e6 / seconds
         self._bar.update(self._task, rows=self._rows, rows_per_s=rows_per_s, mb_per_s=mb_per_s)
-        if not self._console.is_terminal and now - self._said >= _PLAIN_EVERY_S:
+        if not self._console.is_terminal and now - self._said >= PLAIN_EVERY_S:
             self._said = now
             self._console.print(
                 f"{self._rows:,} rows sent, {rows_per_s:,.0f} rows/s, {mb_per_s:,.1f} MB/s,"
@@ -139,64 +139,3 @@ class JsonLog:
         if isinstance(event, LoadEnded):
             self.result = event.result
         self._console.print(json.dumps(event_record(event)), markup=False)
-
-
-class SweepProgress(_WithBar):
-    """Listens to a sweep: a live bar with rows/s and time left, plain lines elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._said = time.monotonic()
-        self._bar = Progress(
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} loads"),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None, left="")
-
-    def listen(self, event: SweepEvent) -> None:
-        """Take one event of the harness."""
-        match event:
-            case SweepStarted():
-                stored = f", {event.stored} trials stored" if event.stored else ""
-                self._console.print(f"run {event.run_id} in {event.folder}{stored}", markup=False)
-            case Preparing():
-                self._bar.update(self._task, description=f"preparing {event.table}")
-            case SweepNotice():
-                note(event.text)
-            case Looked():
-                self._looked(event)
-            case TrialEnded():
-                self._trial(event)
-
-    def _looked(self, event: Looked) -> None:
-        look = event.look
-        if look.dropped or look.added:
-            self._console.print(
-                f"after block {look.block}: {len(look.dropped)} stop, {len(look.added)} begin,"
-                f" {event.running} go on",
-                markup=False,
-            )
-
-    def _trial(self, event: TrialEnded) -> None:
-        record = event.record
-        speed = f"{record.rows_per_s:,.0f} rows/s" if record.rows_per_s else record.status
-        left = f"{event.time_left_s:,.0f} s left"
-        self._bar.update(
-            self._task,
-            completed=event.done,
-            total=event.total,
-            left=left,
-            description=f"{record.trial_id}: {speed}",
-        )
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= _PLAIN_EVERY_S:
-            self._said = now
-            self._console.print(
-                f"{event.done}/{event.total} loads, {left}; {record.trial_id}: {speed}",
-                markup=False,
-            )

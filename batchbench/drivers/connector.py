@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchbench.drivers import CONNECT_TIMEOUT_S, Pooler, Session, connect
-from batchbench.drivers.lending import lent
 from batchbench.errors import ConfigError, ServerError
 
 Dsn = str | Callable[[], str | Awaitable[str]]
@@ -59,6 +58,8 @@ async def connector_for(dsn: object, connection: object, driver: str, pooler: Po
         raise ConfigError("name either a connection string or connection=, and not both")
     if isinstance(dsn, str) or callable(dsn):
         return Address(driver, dsn, pooler)
+    from batchbench.drivers.lending import lent  # it imports both drivers: 3 MB and 20 ms
+
     return await lent(connection if dsn is None else dsn)
 
 

@@ -19,7 +19,7 @@ from batchbench.sources import RowSource, Source
 from batchbench.wire.rows import RowEncoder
 
 # Read several chunks at once, so that they can be slices of one batch.
-_READ_ROWS = 65_536
+_READ_ROWS = 49_152
 
 # Python rows checked and encoded in one step: about what a socket takes at once, in half a ms.
 _STEP_ROWS = 2_048

@@ -75,7 +75,8 @@ class Run:
         limit_bytes = int(self._options.settings.memory_limit_mb * _MIB)
         self._max_read_bytes = max(limit_bytes // 16, 1)
         self._budget = Budget(limit_bytes * 2 // 5)
-        self._queue: asyncio.Queue[_Held | None] = asyncio.Queue(self._options.writers)
+        self._queue: asyncio.Queue[_Held | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(self._options.writers - 1)
         self._lanes = Lanes()
         self._sizes = Sizes(self._options.writers, self._budget.limit_bytes, surroundings.emit)
         self._occupancy = Occupancy(
@@ -206,6 +207,9 @@ class Run:
                     if self._stopping:
                         break
                     await self._hand_over(chunk)
+                    del chunk
+                    # Before the next is taken, which may be ready: one more would wait in memory.
+                    await self._room.acquire()
         except Exception as error:  # noqa: BLE001 - the same as in _write
             # What was read before the failure is good: the writers go on to the end of it.
             self._failure = self._failure or failure_to_say(error)
@@ -268,6 +272,7 @@ class Run:
     async def _next(self, writer: ChunkWriter) -> _Held | None:
         self._idle.add(writer)
         held = await self._queue.get()
+        self._room.release()
         self._idle.discard(writer)
         return held
 

@@ -11,10 +11,11 @@ from types import TracebackType
 import psutil
 import pyarrow as pa
 
+from batchbench.memory import kernel_peak
+
 _MB = 1e6
 _SAMPLE_S = 0.005
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
 
 
 class Footprint:
@@ -59,14 +60,6 @@ def reset_peak() -> bool:
         return kernel_peak() > 0
     except OSError:
         return False
-
-
-def kernel_peak() -> int:
-    """Bytes of the peak since the last reset, 0 where the kernel does not say."""
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 class _Sampler:
