@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 PythonRow = Sequence[Any]
+ROW_TYPES = frozenset({tuple, list})
+"""Whose values are taken by their places; a text has places too, and is no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,14 @@ class RowBatch:
     rows: each with the values of the source's columns, in their order.
     to_columns: makes columns of some of them, given where they stand. Raises InputError.
     value_bytes: about what the values of varying size take, such as texts; 0 until it is known.
-    encoded: all the rows as a part of a COPY stream, where they are that already.
+    looked_at: whether every value is known to go in unchanged; else that is seen as they are sent.
     """
 
     rows: Sequence[PythonRow]
     location: Location
     to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
     value_bytes: int = 0
-    encoded: bytearray | None = None
+    looked_at: bool = False
 
     @property
     def target(self) -> None:
@@ -102,7 +104,7 @@ class RowBatch:
         return max(1, self.value_bytes // max(1, self.row_count))
 
     def part(self, offset: int, row_count: int) -> RowBatch:
-        """Some of the rows; all of them stay encoded, others do not."""
+        """Some of the rows."""
         if row_count == self.row_count:
             return self
         return RowBatch(
@@ -110,6 +112,7 @@ class RowBatch:
             self.location.part(offset, row_count),
             self.to_columns,
             self.value_bytes * row_count // self.row_count,
+            self.looked_at,
         )
 
     def as_columns(self) -> Batch:

@@ -72,7 +72,7 @@ _STRATEGIES = tuple(
     OurWay(name, "psycopg", per_chunk=True) for name in strategy_names() if name != "values"
 )
 _PLAIN: dict[Form, tuple[OurWay, ...]] = {
-    "tuples": (ways.COPY_TUPLES, ways.VALUES),
+    "tuples": (ways.COPY, ways.VALUES),
     "arrow": (
         ways.COPY,
         ways.COPY_2,

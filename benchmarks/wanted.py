@@ -77,7 +77,7 @@ def _copies(cases: _Cases) -> Iterator[Wanted]:
             limit = ways.limit_name(writers, staged=False)
             yield _against_limit(cases, f"heart_rate/{form}", what, least, ours.name, limit)
     what = "Python tuples -> copy, one writer, against the server alone"
-    ours = ways.COPY_TUPLES.name
+    ours = ways.COPY.name
     yield _against_limit(cases, "heart_rate/tuples", what, 0.85, ours, ways.LIMIT)
 
 

@@ -24,8 +24,6 @@ LIMIT_STAGED = "server's COPY FROM file, staged"
 _LARGE = 100_000
 
 COPY = OurWay("copy", "psycopg", chunk_rows=_LARGE)
-# The server waits while the first chunk's rows are looked at.
-COPY_TUPLES = OurWay("copy", "psycopg", chunk_rows=20_000)
 COPY_CHUNKS = OurWay("copy", "psycopg", per_chunk=True)
 COPY_CHUNKS_LEDGER = OurWay("copy", "psycopg", per_chunk=True, exactly_once="ledger")
 COPY_2 = OurWay("copy", "psycopg", writers=2, chunk_rows=_LARGE // 2)

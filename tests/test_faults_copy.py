@@ -37,6 +37,9 @@ class Rows:
     def rest(self) -> None:
         """Nothing."""
 
+    def sent(self) -> None:
+        """Nothing."""
+
 
 End = Callable[[Cluster, int], None]
 

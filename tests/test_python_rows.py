@@ -7,6 +7,7 @@ import json
 import struct
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from hypothesis import strategies as st
 
 from batchbench.accounting import LoadResult
 from batchbench.casts import CastOptions
-from batchbench.engine import load
+from batchbench.engine import LoadError, load
 from batchbench.engine.content import ColumnContent, RowContent
 from batchbench.engine.reading import Step, encoded_steps, in_memory
 from batchbench.errors import WriteError
 from batchbench.sources import open_source
 from batchbench.table import PgType, TableName
 from batchbench.wire import COPY_HEADER, COPY_TRAILER
-from batchbench.wire.rows import MOST_PIECE_BYTES, PIECE_BYTES, RowEncoder, RowStream, row_encoder
+from batchbench.wire.rows import PIECE_BYTES, RowEncoder, RowStream, row_encoder
 from tests.fixtures.loading import execute, options, query
 from tests.test_chunks import plan_of
 
@@ -65,6 +66,15 @@ ROW = st.tuples(
 )
 
 
+def sent(into: RowEncoder, rows: Sequence[tuple[Any, ...]]) -> bytes | None:
+    """The rows as they are sent where they are looked at on their way; None unless all are."""
+    stream = RowStream(replace(into, looks=True), [rows])
+    body = b"".join(stream.ready())
+    assert stream.byte_count == len(body)
+    rows_only = body.removeprefix(COPY_HEADER).removesuffix(COPY_TRAILER)
+    return rows_only if stream.sent_rows == len(rows) else None
+
+
 def encoder(kind: str) -> RowEncoder:
     found = row_encoder([PgType(kind, 0, 0, kind, kind)])
     assert found is not None
@@ -93,11 +103,13 @@ def test_only_what_goes_in_unchanged_fits(
     into = encoder(column)
     fine = [(value,) for value in good]
     assert into.value_bytes(fine) is not None
-    assert into.encoded(fine) == (b"".join(into.pieces(fine)), len(fine))
+    assert sent(into, fine) == b"".join(into.pieces(fine))
+    assert into.first_bytes(fine) is not None
     for value in bad:
         assert into.value_bytes([(good[0],), (value,)]) is None, value
         if value != "a\0b":  # the server refuses that
-            assert into.encoded([(good[0],), (value,)]) is None, value
+            assert sent(into, [(good[0],), (value,)]) is None, value
+            assert into.first_bytes([(good[0],), (value,)]) is None, value
 
 
 @pytest.mark.parametrize(
@@ -143,20 +155,48 @@ def test_rows_of_another_width_are_not_encoded(width: int) -> None:
     into = RowEncoder(("int4", "text") * width)
     row = (1, "x") * width
     for other in ([row[:-1]], [row, (*row, 1)], [(*row, 1), row[:-1]]):
-        assert into.encoded(other) is None
+        assert sent(into, other) is None
         assert into.value_bytes(other) is None
 
 
-def test_rows_encoded_ahead_are_bounded_in_bytes_not_only_in_rows() -> None:
-    into, rows = encoder("text"), [("x" * 10_000,)] * 1_000
-    whole, sent = b"".join(into.pieces(rows)), b""
-    while rows:
-        found = into.encoded(rows)
-        assert found is not None
-        piece, count = found
-        assert len(piece) < MOST_PIECE_BYTES + 200_000
-        sent, rows = sent + piece, rows[count:]
-    assert sent == whole
+def test_a_stream_ends_in_order_ahead_of_the_piece_that_is_refused() -> None:
+    into = replace(encoder("int4"), looks=True)
+    rows: list[tuple[object]] = [(i,) for i in range(20_000)]
+    rows[12_345] = (1 << 31,)
+    stream = RowStream(into, [rows[:9_000], rows[9_000:]])
+    body = b"".join(stream.ready())
+    assert 12_345 - 1_024 < stream.sent_rows <= 12_345
+    row_bytes = 2 + 4 + 4
+    assert len(body) == len(COPY_HEADER) + stream.sent_rows * row_bytes + len(COPY_TRAILER)
+    assert body.endswith(COPY_TRAILER)
+    with pytest.raises(WriteError):
+        list(RowStream(encoder("int4"), [[("no number",)]]).ready())
+
+
+def test_a_stream_that_was_begun_ahead_is_whole_each_time_it_is_sent() -> None:
+    into, asked = replace(encoder("int4"), looks=True), []
+
+    class Rows(list[tuple[int]]):
+        """Tells which of them were taken to be encoded."""
+
+        def __getitem__(self, place: Any) -> Any:
+            asked.append(place)
+            return super().__getitem__(place)
+
+    before, stream = RowStream(into, [[(0,)]]), RowStream(into, [Rows((i,) for i in range(20_000))])
+    whole = b"".join(stream.ready())
+    asked.clear()
+    before.following = stream
+    list(before.ready())
+    assert not asked
+    before.sent()
+    ahead = len(asked)
+    assert 0 < ahead <= 10
+    assert b"".join(stream.ready()) == whole
+    assert stream.sent_rows == 20_000
+    assert len({place.start for place in asked}) == len(asked)  # none twice
+    before.sent()  # it follows no more
+    assert b"".join(stream.ready()) == whole
 
 
 def test_types_without_a_quick_dumper_have_no_encoder() -> None:
@@ -168,6 +208,7 @@ def test_a_stream_comes_in_bounded_pieces_and_can_be_sent_again() -> None:
     stream = RowStream(encoder("text"), [rows])
     first = [bytes(piece) for piece in stream.ready()]
     assert max(map(len, first)) < PIECE_BYTES + 2_000
+    assert stream.sent_rows == 1_000
     body = b"".join(first)
     assert stream.byte_count == len(body)
     assert (
@@ -271,9 +312,9 @@ async def test_one_transaction_takes_the_rows_beside_one_that_its_dumper_refuses
 async def test_rows_of_a_list_may_have_to_become_columns_on_the_way(
     dsn18: str, tmp_path: Path, driver: str
 ) -> None:
-    """Short steps on the event loop, then a thread; in one transaction, and in the rows' order."""
+    """In the middle of a chunk; in one transaction, and in the rows' order."""
     execute(dsn18, "CREATE TABLE t (n int8 GENERATED ALWAYS AS IDENTITY, i int4, f float8)")
-    rows: list[tuple[Any, ...]] = [(i, i / 4 if i < 6_000 else i) for i in range(10_000)]
+    rows: list[tuple[Any, ...]] = [(i, i / 4 if i < 5_700 else i) for i in range(10_000)]
     rows[7_000] = (7_000, "no number")
     result = await load(
         open_source(rows, columns=["i", "f"]),
@@ -293,23 +334,92 @@ async def test_rows_of_a_list_may_have_to_become_columns_on_the_way(
     assert query(dsn18, "SELECT array_agg(i ORDER BY n) FROM t") == [
         ([i for i in range(10_000) if i != 7_000],)
     ]
-    assert query(dsn18, "SELECT sum(f) FROM t WHERE i >= 6000") == [
-        (sum(range(6_000, 10_000)) - 7_000,)
+    assert query(dsn18, "SELECT sum(f) FROM t WHERE i >= 5700") == [
+        (sum(range(5_700, 10_000)) - 7_000,)
     ]
     (rejected,) = (tmp_path / "rejects").read_text().splitlines()
     assert json.loads(rejected)["row_number"] == 7_001
 
 
+@drivers
+@pytest.mark.parametrize("transaction", ["chunk", "batch", 4])
+async def test_a_value_that_a_cast_can_read_on_the_way_costs_nobody_anything(
+    dsn18: str, driver: str, transaction: Any
+) -> None:
+    """Not even where a rejected row would stop the load."""
+    execute(dsn18, "CREATE TABLE t (i int4, f float8)")
+    rows: list[tuple[Any, ...]] = [(i, i / 4) for i in range(10_000)]
+    rows[3_333] = (3_333, 1)
+    result = await load(
+        open_source(rows, columns=["i", "f"]),
+        {None: TableName("t")},
+        dsn18,
+        options(
+            strategy="copy",
+            driver=driver,
+            chunk_size=4_000,
+            transaction=transaction,
+            on_reject="stop",
+        ),
+    )
+    assert (result.total.read, result.total.committed) == (10_000, 10_000)
+    assert query(dsn18, "SELECT count(DISTINCT i), count(*) FROM t") == [(10_000, 10_000)]
+    assert query(dsn18, "SELECT f FROM t WHERE i = 3333") == [(1.0,)]
+
+
+@drivers
+async def test_rows_refused_on_the_way_are_written_once_where_the_transaction_is_tried_again(
+    dsn18: str, driver: str
+) -> None:
+    """The server fails, once, at the rows that had become columns; then those ahead of them are
+    sent again too.
+    """
+    execute(
+        dsn18,
+        "CREATE TABLE t (i int4, f float8); CREATE SEQUENCE tried;"
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('tried') = 1 THEN RAISE 'try again' USING ERRCODE = '40001'; END IF;"
+        " RETURN NEW; END $$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.i = 3900)"
+        " EXECUTE FUNCTION fail()",
+    )
+    rows: list[tuple[Any, ...]] = [(i, i / 4) for i in range(5_000)]
+    rows[3_333] = (3_333, 1)
+    result = await load(
+        open_source(rows, columns=["i", "f"]),
+        {None: TableName("t")},
+        dsn18,
+        options(strategy="copy", driver=driver, chunk_size=4_000),
+    )
+    assert (result.total.committed, result.retries) == (5_000, 1)
+    assert query(dsn18, "SELECT count(DISTINCT i), count(*) FROM t") == [(5_000, 5_000)]
+
+
+async def test_a_row_of_another_width_stops_the_load_ahead_of_its_chunk(dsn18: str) -> None:
+    execute(dsn18, "CREATE TABLE t (i int4, s text)")
+    rows: list[tuple[Any, ...]] = [(i, "x") for i in range(5_000)]
+    rows[3_333] = (3_333,)
+    with pytest.raises(LoadError, match=r"row 3,334\b.*has no 2 values") as caught:
+        await load(
+            open_source(rows, columns=["i", "s"]),
+            {None: TableName("t")},
+            dsn18,
+            options(strategy="copy", chunk_size=1_000, parallelism=1),
+        )
+    assert caught.value.result.total.committed == 3_000
+    assert query(dsn18, "SELECT count(*) FROM t") == [(3_000,)]
+
+
 def test_rows_of_a_list_are_read_in_short_steps_until_they_become_columns() -> None:
     plan = plan_of(1, 4_000, "copy", "psycopg", texts=["t"])
     rows: list[tuple[object, ...]] = [(i, "x") for i in range(8_000)]
-    rows[5_000] = (1.0, "x")  # in the third step of 2,000
+    rows[4_000] = (1.0, "x")  # the first of the second step
     source = open_source(rows, columns=["c0", "t"])
     assert in_memory(source)
     assert not in_memory(open_source(iter(rows), columns=["c0", "t"]))
     steps = encoded_steps(source, plan, LoadResult("x"), lambda text: None, 1 << 20)
     kinds = [step if isinstance(step, Step) else type(step.content) for step in steps]
-    assert kinds[:4] == [Step.SHORT, RowContent, Step.SHORT, Step.LONG]
+    assert kinds[:3] == [RowContent, Step.SHORT, Step.LONG]
     assert kinds.count(Step.LONG) == 1
     assert kinds.count(ColumnContent) >= 1
     dicts = open_source([{"c0": 1, "t": "x"}])

@@ -94,6 +94,9 @@ class Pieces(Protocol):
     def rest(self) -> Iterator[bytes | memoryview] | None:
         """What follows; reading it blocks. None: nothing."""
 
+    def sent(self) -> None:
+        """To be called once all of it was sent, before the answer is waited for; a millisecond."""
+
 
 class Session(Protocol):
     """One connection, used by one task at a time.
@@ -225,11 +228,11 @@ async def pieces_of(stream: Pieces) -> AsyncGenerator[bytes | bytearray | memory
     for piece in stream.ready():
         yield piece
     reading = stream.rest()
-    if reading is None:
-        return
-    async with contextlib.aclosing(ahead(reading)) as rest:
-        async for piece in rest:
-            yield piece
+    if reading is not None:
+        async with contextlib.aclosing(ahead(reading)) as rest:
+            async for piece in rest:
+                yield piece
+    stream.sent()
 
 
 async def read_table(session: Session, name: TableName) -> Table:

@@ -89,6 +89,7 @@ def _put_all(pgconn: PGconn, stream: Pieces) -> None:
                 wire.poll()
             while pgconn.flush():
                 wire.poll()
+    stream.sent()
 
 
 def _pieces(stream: Pieces) -> Iterator[bytes | bytearray | memoryview]:

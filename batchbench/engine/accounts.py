@@ -59,6 +59,13 @@ class Span:
             if end > start
         ]
 
+    def cut(self, row_count: int) -> tuple[Span, Span | None]:
+        """Its first rows, and the others if any."""
+        if row_count == self.row_count:
+            return self, None
+        rest = Span(self.chunk, self.offset + row_count, self.row_count - row_count)
+        return Span(self.chunk, self.offset, row_count), rest
+
     def part(self, written: Written) -> Part:
         """What came of it."""
         skipped = self.row_count - written.row_count - written.duplicates
@@ -133,6 +140,18 @@ class Accounts:
         self.result.altered.update(chunk.altered)
         if chunk.faults:
             await self._reject(chunk, [_of_fault(chunk, *fault) for fault in chunk.faults])
+
+    async def look_at(self, span: Span) -> list[Span]:
+        """The same rows, one of which was refused on its way, ready to be written; see `take`.
+
+        Raises InputError.
+        """
+        if span.chunk.look_at is None:
+            raise AssertionError("only rows that were not looked at are refused on their way")
+        chunks = await asyncio.to_thread(span.chunk.look_at, span.offset, span.row_count)
+        for chunk in chunks:
+            await self.take(chunk)
+        return [Span(chunk, 0, chunk.row_count) for chunk in chunks if chunk.row_count]
 
     async def reject(self, span: Span, error: WriteError) -> None:
         """The only row of a span, refused by the server."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from batchbench.batch import Location, RowBatch
+from batchbench.batch import Batch, Location, RowBatch
 from batchbench.casts import Fault
 from batchbench.engine.adapting import FixedSize, Sizing
 from batchbench.engine.content import ColumnContent, Content, RowContent
@@ -23,9 +24,11 @@ from batchbench.engine.shapes import (
     grouped,
     lacking,
     locations_of,
+    uncovered,
 )
 from batchbench.errors import WriteError
 from batchbench.strategies import Payload
+from batchbench.wire.rows import RowEncoder
 
 _HASH_BYTES = 8
 
@@ -47,6 +50,8 @@ class Chunk:
     absent: which keys the rows as read do not have, see `Batch.absent`.
     chunk_rows: what its table's chunks were to have when it was cut; the last one has fewer. 0: no
     other of its size is to be expected.
+    look_at: (offset, row count) -> those rows as chunks of rows that were looked at; None where
+    all of these were, see `RowBatch`. Blocking; raises InputError.
     """
 
     table: str
@@ -58,6 +63,7 @@ class Chunk:
     altered: Mapping[str, int] = field(default_factory=dict)
     absent: pa.Array | None = None
     chunk_rows: int = 0
+    look_at: Callable[[int, int], list[Chunk]] | None = None
 
     @property
     def read_count(self) -> int:
@@ -132,6 +138,9 @@ class Chunk:
         return self.content.encode(self.shape, offset, row_count)
 
 
+_LookAt = Callable[[Sequence[RowBatch], int, int], list[Chunk]]
+
+
 def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows], chunk_rows: int) -> Chunk:
     """Cast and encode."""
     rows = parts[0].columns
@@ -158,25 +167,40 @@ def _chunk(plan: TablePlan, shape: ShapePlan, parts: list[Rows], chunk_rows: int
 
 
 def _chunk_of_rows(
-    plan: TablePlan, shape: ShapePlan, parts: list[RowBatch], chunk_rows: int
+    plan: TablePlan,
+    shape: ShapePlan,
+    parts: list[RowBatch],
+    chunk_rows: int,
+    look_at: _LookAt,
 ) -> Chunk:
+    content = RowContent(
+        [part.rows for part in parts],
+        parts[0].to_columns,
+        sum(part.value_bytes for part in parts),
+        all(part.looked_at for part in parts),
+    )
     payload: Payload | None = None
     with contextlib.suppress(WriteError):  # it is met again when the chunk is written
-        payload = shape.encode_rows(
-            [part.encoded or part.rows for part in parts], sum(part.row_count for part in parts)
-        )
+        payload = shape.encode_rows(content.parts, content.row_count, looked_at=content.looked_at)
     return Chunk(
         table=str(plan.table.name),
         shape=shape,
-        content=RowContent(
-            [part.rows for part in parts],
-            parts[0].to_columns,
-            sum(part.value_bytes for part in parts),
-        ),
+        content=content,
         locations=tuple(part.location for part in parts),
         payload=payload,
         chunk_rows=chunk_rows,
+        look_at=None if content.looked_at else partial(look_at, parts),
     )
+
+
+def looked_at(batch: RowBatch, encoder: RowEncoder) -> Batch | RowBatch:
+    """Python rows stay rows where every value of them goes to the wire unchanged, or costs its own
+    row only. Raises InputError where they cannot be made into columns.
+    """
+    value_bytes = encoder.value_bytes(batch.rows)
+    if value_bytes is None:
+        return batch.as_columns()
+    return replace(batch, value_bytes=value_bytes, looked_at=True)
 
 
 @dataclass(slots=True)
@@ -187,6 +211,7 @@ class _Pending:
     shape: ShapePlan
     most_bytes: int
     sizing: Sizing
+    look_at: _LookAt
     chunk_rows: int = 0
     parts: list[Rows | RowBatch] = field(default_factory=list)
     row_count: int = 0
@@ -219,7 +244,7 @@ class _Pending:
         self.row_count = self.byte_count = 0
         rows = [part for part in parts if isinstance(part, RowBatch)]
         if rows:
-            return _chunk_of_rows(self.plan, self.shape, rows, chunk_rows)
+            return _chunk_of_rows(self.plan, self.shape, rows, chunk_rows, self.look_at)
         columns = [part for part in parts if isinstance(part, Rows)]
         return _chunk(self.plan, self.shape, columns, chunk_rows)
 
@@ -310,7 +335,29 @@ class Waiting:
         return self.pending[omitted]
 
     def _pending(self, shape: ShapePlan) -> _Pending:
-        return _Pending(self.plan, shape, self.most_bytes, self.sized(self.plan, shape))
+        sizing = self.sized(self.plan, shape)
+        return _Pending(self.plan, shape, self.most_bytes, sizing, self.look_at)
+
+    def look_at(self, parts: Sequence[RowBatch], offset: int, row_count: int) -> list[Chunk]:
+        """See `Chunk.look_at`. parts: the chunk's rows."""
+        if self.row_shape is None or self.row_shape.row_encoder is None:
+            raise AssertionError("there are rows that were not looked at only with an encoder")
+        waiting = replace(
+            self,
+            notice=lambda text: None,
+            sized=lambda plan, shape: FixedSize(row_count),
+            schema=None,
+            whole=None,
+            pending={},
+        )
+        chunks: list[Chunk] = []
+        for part in parts:
+            start, stop = max(0, offset), min(part.row_count, offset + row_count)
+            offset -= part.row_count
+            if start < stop:
+                rows = looked_at(part.part(start, stop - start), self.row_shape.row_encoder)
+                chunks += waiting.add(uncovered(rows, ()) if isinstance(rows, Batch) else rows)
+        return [*chunks, *waiting.take()]
 
     def take(self) -> Iterator[Chunk]:
         """All that waits."""

@@ -99,12 +99,13 @@ class RowContent:
     """Python rows that go to the wire as they are; see `batchbench.wire.rows`.
 
     parts: the rows as they were read together, at least one: they seldom are needed as one list.
-    to_columns, value_bytes: as of a `RowBatch`.
+    to_columns, value_bytes, looked_at: as of a `RowBatch`.
     """
 
     parts: Sequence[Sequence[PythonRow]]
     to_columns: Callable[[Sequence[PythonRow], Location], pa.RecordBatch]
-    value_bytes: int = 0
+    value_bytes: int
+    looked_at: bool
 
     @property
     def rows(self) -> Sequence[PythonRow]:
@@ -128,7 +129,9 @@ class RowContent:
         return sendable
 
     def only(self, sendable: int) -> RowContent:
-        return RowContent([[self.rows[sendable]]], self.to_columns)
+        return RowContent(
+            [[self.rows[sendable]]], self.to_columns, 0, looked_at=True
+        )  # it was sent
 
     def as_read(self, position: int, location: Location) -> pa.RecordBatch:
         return self.to_columns([self.rows[position]], location)
@@ -138,4 +141,5 @@ class RowContent:
         return None
 
     def encode(self, shape: ShapePlan, offset: int, row_count: int) -> Payload:
-        return shape.encode_rows([self.rows[offset : offset + row_count]], row_count)
+        rows = self.rows[offset : offset + row_count]
+        return shape.encode_rows([rows], row_count, looked_at=self.looked_at)

@@ -288,13 +288,14 @@ class ShapePlan:
         """Whether Python rows go as a COPY stream, see `RowPlan`."""
         return isinstance(self.chunk_plan, RowPlan) and self.chunk_plan.streams_rows
 
-    def encode_rows(self, parts: RowParts, row_count: int) -> Payload:
-        """Encode Python rows as one chunk; see `RowPlan`."""
+    def encode_rows(self, parts: RowParts, row_count: int, *, looked_at: bool) -> Payload:
+        """Encode Python rows as one chunk; see `RowPlan`. looked_at: see `RowBatch`."""
         if self.row_encoder is None:
             raise AssertionError("rows stay rows only where they can be encoded")
         # There is an encoder for a RowPlan only; to look whether it is one takes 50 us.
         plan: RowPlan = self.chunk_plan  # type: ignore[assignment]
-        return plan.encode_rows(self.row_encoder, parts, row_count)
+        encoder = replace(self.row_encoder, looks=not looked_at)
+        return plan.encode_rows(encoder, parts, row_count)
 
 
 @dataclass(frozen=True, slots=True)

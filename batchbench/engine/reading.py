@@ -12,7 +12,7 @@ from enum import Enum
 from batchbench.accounting import LoadResult
 from batchbench.batch import Batch, RowBatch
 from batchbench.engine.blocking import READING, OneThread
-from batchbench.engine.chunks import Chunk, Sized, Waiting, fixed_size
+from batchbench.engine.chunks import Chunk, Sized, Waiting, fixed_size, looked_at
 from batchbench.engine.plan import LoadPlan, ShapePlan
 from batchbench.engine.shapes import uncovered
 from batchbench.sources import RowSource, Source
@@ -21,8 +21,8 @@ from batchbench.wire.rows import RowEncoder
 # Read several chunks at once, so that they can be slices of one batch.
 _READ_ROWS = 49_152
 
-# Python rows checked and encoded in one step: about what a socket takes at once, in half a ms.
-_STEP_ROWS = 2_048
+# Python rows taken in one step; or looked at, where they are not on their way.
+_STEP_ROWS = 8_192
 
 # Who only lets go of the interpreter has it back before a thread that waits for it is awake: one
 # that sends would wait for 5 ms.
@@ -103,11 +103,14 @@ def encoded_steps(
 
 def _row_shape(source: Source, plan: LoadPlan) -> ShapePlan | None:
     """The shape of Python rows that may stay as they are; None where all become columns."""
-    table_plan = plan.tables.get(None)
-    schema = source.schema() if isinstance(source, RowSource) else None
-    if schema is None or table_plan is None:
+    table_plan, shape = plan.tables.get(None), plan.shape
+    if table_plan is None or not isinstance(source, RowSource):
         return None
-    shape = plan.shape or table_plan.shape(schema, source.name)
+    if shape is None:
+        schema = source.schema()
+        if schema is None:
+            return None
+        shape = table_plan.shape(schema, source.name)
     return shape if shape.row_encoder is not None else None
 
 
@@ -132,29 +135,19 @@ def _batches(
         if streams:
             yield from _streamed(batch, row_shape.row_encoder)
         else:
-            yield _checked(batch, row_shape.row_encoder)
+            yield looked_at(batch, row_shape.row_encoder)
 
 
 def _streamed(batch: RowBatch, encoder: RowEncoder) -> Iterator[Read]:
-    """Rows that are encoded already; those that cannot be told so quickly are looked at again."""
-    start = 0
-    while start < batch.row_count:
-        rest = batch.part(start, batch.row_count - start)
-        found = encoder.encoded(rest.rows)
-        if found is None:
-            yield Step.LONG
-            yield _checked(rest, encoder)
-            return
-        piece, row_count = found
-        yield replace(rest.part(0, row_count), value_bytes=len(piece), encoded=piece)
-        time.sleep(_YIELD_S)
-        yield Step.SHORT
-        start += row_count
-
-
-def _checked(batch: RowBatch, encoder: RowEncoder) -> Batch | RowBatch:
-    value_bytes = encoder.value_bytes(batch.rows)
-    return batch.as_columns() if value_bytes is None else replace(batch, value_bytes=value_bytes)
+    """Rows are looked at on their way where the first of them go in unchanged."""
+    row_bytes = encoder.first_bytes(batch.rows)
+    if row_bytes is None:
+        yield Step.LONG
+        yield looked_at(batch, encoder)
+        return
+    yield replace(batch, value_bytes=row_bytes * batch.row_count)
+    time.sleep(_YIELD_S)
+    yield Step.SHORT
 
 
 def _read_ahead(batches: Iterator[Batch | RowBatch], plan: LoadPlan) -> Iterator[Batch | RowBatch]:

@@ -27,6 +27,7 @@ from batchbench.ledger import Ledger
 from batchbench.memory import Budget
 from batchbench.sources import Source
 from batchbench.strategies.once import drop_keys_sql
+from batchbench.wire.rows import RowStream
 
 _MIB = 1 << 20
 
@@ -74,7 +75,7 @@ class Run:
         self._result = surroundings.accounts.result
         limit_bytes = int(self._options.settings.memory_limit_mb * _MIB)
         self._max_read_bytes = max(limit_bytes // 16, 1)
-        self._budget = Budget(limit_bytes * 2 // 5)
+        self._budget = Budget(limit_bytes * 3 // 10)
         self._queue: asyncio.Queue[_Held | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(self._options.writers - 1)
         self._lanes = Lanes()
@@ -82,6 +83,7 @@ class Run:
         self._occupancy = Occupancy(
             surroundings.load_id, surroundings.plan, self._budget, surroundings.emit
         )
+        self._last: RowStream | None = None
         self._pressed = False
         self._idle: set[ChunkWriter] = set()
         self._kept_bytes: dict[ChunkWriter, int] = {}  # of chunks whose transaction is open
@@ -226,7 +228,15 @@ class Run:
         if isinstance(self._options.transaction, int):
             await self._make_room(held_bytes)
         await self._budget.acquire(held_bytes)
+        self._tell_before(chunk)
         await self._queue.put(_Held(chunk, held_bytes, number))
+
+    def _tell_before(self, chunk: Chunk) -> None:
+        """Let the rows that were handed over before this chunk's know what is sent after them."""
+        stream = chunk.payload.stream if chunk.payload is not None else None
+        before, self._last = self._last, stream if isinstance(stream, RowStream) else None
+        if before is not None:
+            before.following = self._last
 
     async def _make_room(self, byte_count: int) -> None:
         """Where memory is short, have transactions of several chunks, which keep them to be

@@ -170,12 +170,14 @@ class ChunkWriter:
     async def _write_all(self, todo: deque[Span], *, last_chance: bool = False) -> None:
         while todo:
             try:
-                await self._write_span(todo[0])
+                rest = await self._write_span(todo[0])
                 todo.popleft()
+                todo.extendleft(reversed(rest))
             except WriteError as error:
                 await self._recover(error, todo, last_chance=last_chance)
 
-    async def _write_span(self, span: Span) -> None:
+    async def _write_span(self, span: Span) -> list[Span]:
+        """Write what can be sent as it is; give back the rest, ready to be written."""
         session = await self._ready(span.chunk.shape)
         if not self._in_transaction:
             await self._begin(session)
@@ -198,13 +200,16 @@ class ChunkWriter:
             asked = "" if session.nested else _ASK_CONSTRAINTS_SQL  # theirs may wait for more
             await self._within(session.run(f"{asked}RELEASE SAVEPOINT {_SAVEPOINT}"))
             self._at_savepoint = False
-        self._written += written.row_count
-        self._s.accounts.wrote(span, written)
-        if span.chunk.shape not in self._guards:
-            self._guards[span.chunk.shape] = plan.guard
-        self._parts.append(span.part(written))
-        if self._options.transaction != "batch":
-            self._replay.append(span)
+        span, rest = span.cut(payload.sent_rows)
+        if span.row_count:
+            self._written += written.row_count
+            self._s.accounts.wrote(span, written)
+            if span.chunk.shape not in self._guards:
+                self._guards[span.chunk.shape] = plan.guard
+            self._parts.append(span.part(written))
+            if self._options.transaction != "batch":
+                self._replay.append(span)
+        return [] if rest is None else await self._s.accounts.look_at(rest)
 
     @property
     def _chunks_together(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchbench.batch import Batch, Location, PythonRow, RowBatch
+from batchbench.batch import ROW_TYPES, Batch, Location, PythonRow, RowBatch
 from batchbench.errors import InputError
 from batchbench.sources.columns import batch_of_columns, batch_of_dicts, column
 from batchbench.sources.mapping import Paths
@@ -161,8 +161,8 @@ class PythonSource(OneTable):
     def row_batches(self, max_rows: int, max_bytes: int) -> Iterator[RowBatch] | None:
         """See `RowSource`: of tuples and lists; the values of dicts have no order of their own.
 
-        Raises InputError where a row has no values. Whether it has the right number of them tells
-        who encodes the rows, or makes columns of them.
+        Raises InputError where the first row of some has no values. Whether each has the right
+        number of them tells who encodes the rows, or makes columns of them.
         """
         if self._columns is None:
             return None
@@ -179,17 +179,20 @@ class PythonSource(OneTable):
         return iter(rows)
 
     def _tuples(self, runs: Iterable[list[Any]], width: int) -> Iterator[RowBatch]:
-        known = {field.name: field for field in self.schema()} if not self.one_shot else {}
+        known: dict[str, pa.Field] | None = {} if self.one_shot else None
         first_row = 1
 
         def to_columns(rows: Sequence[PythonRow], location: Location) -> pa.RecordBatch:
             nonlocal known
+            if known is None:
+                known = {field.name: field for field in self.schema()}
             piece = self._converted(list(rows), known, location.first_row, str(location))
             known = remembered(known, piece.schema)
             return piece
 
         for held in runs:
-            if not set(map(type, held)) <= {tuple, list}:  # a view of a dict has no places
+            # Views of dicts have no places. Where only some rows are such, the encoder sees it.
+            if type(held[0]) not in ROW_TYPES:
                 self._check_width(held, width, first_row)
                 held = list(map(tuple, held))
             yield RowBatch(held, Location(self.name, first_row, len(held)), to_columns)
@@ -236,7 +239,7 @@ class PythonSource(OneTable):
         return batch_of_columns(columns, known, where)
 
     def _check_width(self, rows: Sequence[Any], width: int, first_row: int) -> None:
-        if not set(map(type, rows)) <= {tuple, list} or set(map(len, rows)) != {width}:
+        if not set(map(type, rows)) <= ROW_TYPES or set(map(len, rows)) != {width}:
             self._each(rows, first_row, lambda row: _width(row) == width, f"has no {width} values")
 
     def _each(

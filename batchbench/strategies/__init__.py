@@ -172,6 +172,11 @@ class Payload:
         return self._parameter_bytes + (0 if self.stream is None else self.stream.byte_count)
 
     @property
+    def sent_rows(self) -> int:
+        """Rows that went when it was sent the last time; see `RowStream`."""
+        return self.stream.sent_rows if isinstance(self.stream, RowStream) else self.row_count
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of memory that it takes at most."""
         held = 0 if self.stream is None else self.stream.held_bytes
@@ -228,13 +233,14 @@ class ChunkPlan(Protocol):
 class RowPlan(Protocol):
     """A ChunkPlan that takes Python rows too. Optional.
 
-    streams_rows: whether it sends them as a COPY stream, so that they may be encoded as such ahead.
+    streams_rows: whether it sends them as a COPY stream, which can look at them on their way.
     """
 
     streams_rows: ClassVar[bool]
 
     def encode_rows(self, encoder: RowEncoder, parts: RowParts, row_count: int) -> Payload:
-        """Encode a chunk, as `encode` does. parts: its rows, all as they are unless `streams_rows`.
+        """Encode a chunk, as `encode` does. parts: its rows. encoder: one that looks only where the
+        plan streams rows.
 
         Raises WriteError where a value has no form on the wire.
         """

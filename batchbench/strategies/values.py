@@ -55,8 +55,7 @@ class ValuesPlan:
 
     def encode_rows(self, encoder: RowEncoder, parts: RowParts, row_count: int) -> Payload:
         """See `batchbench.strategies.RowPlan`."""
-        rows = chain.from_iterable(part for part in parts if not isinstance(part, bytearray))
-        return Payload(row_count, encoder.parameters(rows))
+        return Payload(row_count, encoder.parameters(chain.from_iterable(parts)))
 
     async def write(
         self, session: Session, payload: Payload, *, full: bool, alone: bool

@@ -2,39 +2,37 @@
 
 Making columns of Python rows costs several times what encoding them does. psycopg's dumpers are
 quick because they trust their input: an int that is too long for its column loses its upper bits,
-a bool passes for an int, a datetime for a date. So `RowEncoder.encoded` looks first, by the types
-and bounds of whole columns, at those whose dumpers would not tell; the other dumpers refuse what
-is not theirs. `RowEncoder.value_bytes` looks at all columns, and tells which rows have to become
-columns, whose casts can tell more (see `batchbench.casts`).
+a bool passes for an int, a datetime for a date. So an encoder that `looks` looks first, by the
+types and bounds of whole columns, at those whose dumpers would not tell; the other dumpers refuse
+what is not theirs. `RowEncoder.value_bytes` looks at all columns, and tells which rows have to
+become columns, whose casts can tell more (see `batchbench.casts`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from operator import attrgetter, itemgetter
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from batchbench.batch import PythonRow
+from batchbench.batch import ROW_TYPES, PythonRow
 from batchbench.errors import WriteError
 from batchbench.table import PgType
 from batchbench.wire.stream import COPY_HEADER, COPY_TRAILER
 
-PIECE_BYTES = 128 << 10
-"""Encoded at a time, between two looks at the network."""
+PIECE_BYTES = 96 << 10
+"""Encoded at a time, about, between two looks at the network."""
 
-MOST_PIECE_BYTES = 512 << 10
-"""Of rows that are encoded ahead of use; one row may be longer."""
-
-RowParts = Sequence[Sequence[PythonRow] | bytearray]
-"""Rows in parts: as they are, or as the part of a COPY stream that they were encoded as."""
+RowParts = Sequence[Sequence[PythonRow]]
+"""Rows as they were read together."""
 
 _DATA_EXCEPTION = "22000"
 _NONE = type(None)
@@ -74,23 +72,30 @@ _TRUSTED = frozenset({"int2", "int4", "int8", "float8", "bool", "date", "bytea"}
 """Kinds whose dumpers take more than what goes in unchanged; the others refuse it."""
 
 _FEW = 3  # columns: where fewer are wanted, taking each out of its rows is quicker
-_FIRST_ROWS = 64  # encoded to see how long rows are
+_FIRST_ROWS = 16  # encoded to see how long rows are
+_PIECE_ROWS = 1_024  # the interpreter is kept for a quarter of a millisecond
+_PIECES_AHEAD = 5  # about what a socket holds
 _ZONE = attrgetter("tzinfo")
 _WIDTHS = {"int2": "h", "int4": "i", "int8": "q"}
 
 
 @dataclass(frozen=True, slots=True)
 class RowEncoder:
-    """Compiled for the kinds of a table's columns. Rows have one value a column, in its order."""
+    """Compiled for the kinds of a table's columns. Rows have one value a column, in its order.
+
+    looks: whether `pieces` is for rows that `value_bytes` has not seen, and refuses values that
+    would not go in unchanged.
+    """
 
     kinds: tuple[str, ...]
+    looks: bool = False
 
     def value_bytes(self, rows: Sequence[PythonRow]) -> int | None:
         """What the values of varying size take on the wire; None where some value of any column
         would not go in unchanged, as far as its dumper would not tell.
         """
         total, width = 0, len(self.kinds)
-        if set(map(len, rows)) != {width}:
+        if not set(map(type, rows)) <= ROW_TYPES or set(map(len, rows)) != {width}:
             return None
         flat = list(chain.from_iterable(rows))  # a pass over the rows for each column takes longer
         for i, kind in enumerate(self.kinds):
@@ -100,27 +105,20 @@ class RowEncoder:
             total += found
         return total
 
-    def encoded(self, rows: Sequence[PythonRow]) -> tuple[bytearray, int] | None:
-        """The first of the rows as a part of a COPY stream, and how many they are: those that take
-        about `MOST_PIECE_BYTES`, and at least one. None where some value of any column would not
-        go in unchanged, or has no form on the wire.
+    def first_bytes(self, rows: Sequence[PythonRow]) -> int | None:
+        """Bytes that a row takes on the wire, on average of the first ones; None where one of these
+        would not go in unchanged. rows: at least one.
         """
-        c = _known_psycopg()
-        dumpers, piece, count, more = c.dumpers(self.kinds), bytearray(), 0, _FIRST_ROWS
+        first = rows[:_FIRST_ROWS]
         try:
-            if not self._looks_right(rows):
-                return None
-            while count < len(rows) and more > 0:
-                part = rows[count : count + more]
-                deque(map(c.encode_row, part, repeat(dumpers), repeat(piece)), 0)  # a loop in C
-                count = min(count + more, len(rows))
-                more = (MOST_PIECE_BYTES - len(piece)) * count // len(piece)
-        except c.refused:
+            return sum(map(len, replace(self, looks=True).pieces(first))) // len(first)
+        except WriteError:
             return None
-        return piece, count
 
     def _looks_right(self, rows: Sequence[PythonRow]) -> bool:
         """False where a value would not go in unchanged, and its dumper would take it."""
+        if not set(map(type, rows)) <= ROW_TYPES:
+            return False
         places = [i for i, kind in enumerate(self.kinds) if kind in _TRUSTED]
         if len(places) < _FEW:
             columns = [list(map(itemgetter(i), rows)) for i in places]
@@ -132,22 +130,29 @@ class RowEncoder:
         )
 
     def pieces(self, rows: Sequence[PythonRow]) -> Iterator[bytearray]:
-        """The rows of a COPY stream, in pieces of about `PIECE_BYTES`.
+        """The rows of a COPY stream, in pieces of about `PIECE_BYTES`."""
+        for piece, _ in self.counted_pieces(rows):
+            yield piece
 
-        Raises WriteError of class ROW where a value has no form on the wire.
+    def counted_pieces(self, rows: Sequence[PythonRow]) -> Iterator[tuple[bytearray, int]]:
+        """The same, with the rows of each piece.
+
+        Raises WriteError of class ROW where a value of the next piece has no form on the wire, or,
+        if it `looks`, would not go in unchanged.
         """
         c = _known_psycopg()
-        dumpers = c.dumpers(self.kinds)
-        piece = bytearray()
-        try:
-            for row in rows:
-                c.encode_row(row, dumpers, piece)
-                if len(piece) >= PIECE_BYTES:
-                    yield piece
-                    piece = bytearray()
-        except c.refused as error:
-            raise _unfit(error) from None  # its text may hold the value
-        yield piece
+        dumpers, start, more = c.dumpers(self.kinds), 0, _FIRST_ROWS
+        while start < len(rows):
+            part, piece = rows[start : start + more], bytearray()
+            try:
+                if self.looks and not self._looks_right(part):
+                    raise ValueError
+                deque(map(c.encode_row, part, repeat(dumpers), repeat(piece)), 0)  # a loop in C
+            except c.refused as error:
+                raise _unfit(error) from None  # its text may hold the value
+            yield piece, len(part)
+            start += len(part)
+            more = max(1, min(_PIECE_ROWS, PIECE_BYTES * len(part) // len(piece)))
 
     def parameters(self, rows: Iterable[PythonRow]) -> list[bytes | None]:
         """Every value of every row, for a Bind message. Raises as `pieces`."""
@@ -163,36 +168,63 @@ class RowEncoder:
 
 
 class RowStream:
-    """Rows as a COPY stream; see `batchbench.drivers.Pieces`. What is not encoded yet is so on the
-    event loop in small pieces: psycopg's dumpers keep the interpreter to themselves, so a thread
-    would only make the sending wait for it. It can be sent more than once.
+    """Rows as a COPY stream, encoded as it is sent, by whoever sends it; see
+    `batchbench.drivers.Pieces`. psycopg's dumpers keep the interpreter to themselves: a thread of
+    their own would make the sending wait for it. It can be sent more than once.
 
-    byte_count: bytes of what was sent of it the last time.
+    Where the encoder looks and refuses a value, the stream ends in order ahead of the piece that
+    has it.
+
+    byte_count, sent_rows: of what was sent of it the last time.
+    following: the stream that is sent next, if that is known: it is begun once this one is sent.
     """
 
     def __init__(self, encoder: RowEncoder, parts: RowParts) -> None:
         self._encoder, self._parts = encoder, parts
-        self.byte_count = 0
-
-    @property
-    def held_bytes(self) -> int:
+        self._lock, self._begun = threading.Lock(), self._pieces()
+        self._ahead: list[tuple[bytearray, int]] = []
+        self.byte_count = self.sent_rows = 0
+        self.following: RowStream | None = None
+        self.held_bytes = (_PIECES_AHEAD + 2) * PIECE_BYTES
         """Bytes of memory that it takes at most, without the rows."""
-        encoded = sum(len(part) for part in self._parts if isinstance(part, bytearray))
-        return encoded + 3 * PIECE_BYTES
 
     def ready(self) -> Iterator[bytes | bytearray]:
-        """All of it, encoded as it is taken. Raises as `RowEncoder.pieces`."""
-        self.byte_count = len(COPY_HEADER) + len(COPY_TRAILER)
+        """All of it, encoded as it is taken. Raises WriteError unless the encoder looks."""
+        self.byte_count, self.sent_rows = len(COPY_HEADER) + len(COPY_TRAILER), 0
+        with self._lock:
+            ahead, begun = self._ahead, self._begun
+            self._ahead, self._begun = [], self._pieces()
         yield COPY_HEADER
-        for part in self._parts:
-            pieces = [part] if isinstance(part, bytearray) else self._encoder.pieces(part)
-            for piece in pieces:
-                self.byte_count += len(piece)
-                yield piece
+        for piece, row_count in chain(ahead, begun):
+            self.byte_count += len(piece)
+            self.sent_rows += row_count
+            yield piece
         yield COPY_TRAILER
+
+    def _pieces(self) -> Iterator[tuple[bytearray, int]]:
+        try:
+            for part in self._parts:
+                yield from self._encoder.counted_pieces(part)
+        except WriteError:
+            if not self._encoder.looks:
+                raise
+
+    def _begin(self) -> None:
+        """Encode its first pieces, unless it is on its way."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._ahead += islice(self._begun, _PIECES_AHEAD - len(self._ahead))
+            finally:
+                self._lock.release()
 
     def rest(self) -> None:
         """Nothing follows."""
+
+    def sent(self) -> None:
+        """Begin the stream that follows, while the server is busy with the end of this one."""
+        following, self.following = self.following, None
+        if following is not None:
+            following._begin()
 
 
 def row_encoder(types: Sequence[PgType]) -> RowEncoder | None:
@@ -312,8 +344,18 @@ def _psycopg() -> _Psycopg | None:
         def dump(self, obj: str) -> bytes:
             return b"\x01" + obj.encode()
 
+    class _UuidDumper(Dumper):
+        """psycopg's own asks for a property, which is one more call in Python for every value."""
+
+        oid = _DUMPERS["uuid"]
+        format = pq.Format.BINARY
+
+        def dump(self, obj: UUID) -> bytes:
+            return obj.int.to_bytes(16)
+
     own = AdaptersMap(adapters)
     own.register_dumper(str, _JsonbDumper)
+    own.register_dumper(UUID, _UuidDumper)
     context = SimpleNamespace(adapters=own, connection=None)
     refused = (
         *(DataError, TypeError, ValueError, AttributeError, OverflowError),

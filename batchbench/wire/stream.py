@@ -79,6 +79,9 @@ class CopyStream:
         coming = 0 if self._first is None else self._piece_rows
         return self._rest(coming) if coming < self._row_count else None
 
+    def sent(self) -> None:
+        """Nothing to do then."""
+
     def _rest(self, coming: int) -> Iterator[bytes | memoryview]:
         for offset in range(coming, self._row_count, self._piece_rows):
             piece = self._piece(offset)
