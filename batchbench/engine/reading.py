@@ -69,7 +69,8 @@ def encoded_steps(
     row_shape = _row_shape(source, plan)
     batches = _batches(source, plan, max_read_bytes, row_shape)
     if not in_memory(source):
-        batches = _read_ahead((one for one in batches if not isinstance(one, Step)), plan)
+        read = (one for one in batches if not isinstance(one, Step))
+        batches = _read_ahead(read, plan, max_read_bytes)
     for batch in batches:
         if isinstance(batch, Step):
             yield batch
@@ -93,6 +94,7 @@ def encoded_steps(
             batch = batch.as_columns()
         rows = uncovered(batch, spans) if isinstance(batch, Batch) else batch
         yield from waiting[batch.target].add(rows)
+        del batch, rows  # not to be held while the next ones are read
     for held in waiting.values():
         yield from held.take()
     for kind, row_count in source.not_loaded().items():
@@ -150,9 +152,12 @@ def _streamed(batch: RowBatch, encoder: RowEncoder) -> Iterator[Read]:
     yield Step.SHORT
 
 
-def _read_ahead(batches: Iterator[Batch | RowBatch], plan: LoadPlan) -> Iterator[Batch | RowBatch]:
+def _read_ahead(
+    batches: Iterator[Batch | RowBatch], plan: LoadPlan, most_bytes: int
+) -> Iterator[Batch | RowBatch]:
     """Read the next batch in a thread of its own, while the one before is cast and encoded. After a
-    first one that is not full there is seldom another: that is seen without a thread.
+    first one that is not full there is seldom another: that is seen without a thread. Where a row
+    alone takes more than `most_bytes`, two are one too many.
 
     Where nobody wants the rest, a read under way is not waited for: it may take long, and it can be
     the event loop that lets go of this.
@@ -166,9 +171,11 @@ def _read_ahead(batches: Iterator[Batch | RowBatch], plan: LoadPlan) -> Iterator
     reader = OneThread(READING)
     try:
         while batch is not None:
-            coming = reader.submit(next, batches, None)
+            wide = batch.row_bytes > most_bytes
+            coming = None if wide else reader.submit(next, batches, None)
             yield batch
-            batch = coming.result()
+            batch = None  # not to be held while the next one is read
+            batch = next(batches, None) if coming is None else coming.result()
     finally:
         reader.shutdown(wait=False)
 
