@@ -151,13 +151,12 @@ async def test_a_sweep_ends_while_its_rows_still_arrive(
     assert [one.kind for one in load_run(tmp_path).records if one.kind != "yardstick"] == []
 
 
-async def test_a_load_that_takes_too_long_has_skipped_rows(dsn18: str, tmp_path: Path) -> None:
+async def test_a_load_that_takes_too_long_is_not_sustained(dsn18: str, tmp_path: Path) -> None:
     plan = plan_of(rows=400, arrival_rows_per_s=205.0)  # the last of them at 1.95 s
     run = await run_sweep(plan, dsn18, SETTINGS, tmp_path, apart=False, trial_timeout_s=1.96)
     for row in keeping_up(run):
-        if row.failed:  # what is left of the time may do for a COMMIT, or not
+        if row.failed:  # what is left of the time may do for a COMMIT, and for its answer, or not
             assert row.sustained is False
-            assert row.skipped_rows > 0
             assert "took longer" in str(row.reason)
 
 
